@@ -1,0 +1,447 @@
+#include "await.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <math.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define JOB "popd.job"
+
+/* One wait for time or for a descriptor, or for whichever comes first. */
+struct waiter {
+    struct task *task; /* who waits */
+    struct loop *loop; /* borrowed */
+    struct alarm alarm;
+    ev_io io;
+};
+
+static struct tasks *
+get_tasks(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+static double
+check_seconds(lua_State *L, int index)
+{
+    double seconds = luaL_checknumber(L, index);
+
+    luaL_argcheck(L, seconds >= 0 && seconds <= 1e9, index, "seconds from 0 to 1e9 expected");
+    return seconds;
+}
+
+static void
+waiter_free(void *owner)
+{
+    struct waiter *w = owner;
+
+    alarm_stop(&w->alarm);
+    ev_io_stop(w->loop->ev, &w->io);
+    free(w);
+}
+
+static int
+push_true(lua_State *L, void *owner)
+{
+    (void)owner;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int
+push_timeout(lua_State *L, void *owner)
+{
+    (void)owner;
+    lua_pushnil(L);
+    lua_pushliteral(L, "timeout");
+    return 2;
+}
+
+static void
+on_slept(void *owner)
+{
+    struct waiter *w = owner;
+    struct task *t = w->task;
+
+    waiter_free(w);
+    task_resume(t, push_true, NULL);
+}
+
+static void
+on_timeout(void *owner)
+{
+    struct waiter *w = owner;
+    struct task *t = w->task;
+
+    waiter_free(w);
+    task_resume(t, push_timeout, NULL);
+}
+
+static void
+on_ready(struct ev_loop *ev, ev_io *io, int events)
+{
+    (void)ev, (void)events;
+    on_slept(io->data);
+}
+
+static struct waiter *
+new_waiter(lua_State *L, struct tasks *ts, struct task *t, void (*ring)(void *))
+{
+    struct waiter *w = calloc(1, sizeof *w);
+
+    if (!w) {
+        luaL_error(L, "out of memory");
+        return NULL;
+    }
+    w->task = t;
+    w->loop = ts->loop;
+    w->io.data = w;
+    ev_init(&w->io, on_ready);
+    alarm_init(&w->alarm, ts->loop, ring, w);
+    return w;
+}
+
+static void
+block(double seconds)
+{
+    struct timespec left = { .tv_sec = (time_t)seconds };
+
+    left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        ;
+}
+
+static int
+start_sleep(lua_State *L, double seconds, bool extend)
+{
+    struct tasks *ts = get_tasks(L);
+    struct task *t;
+    struct waiter *w;
+
+    if (!ts->running && !ts->loop->running) {
+        block(seconds);
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    t = task_running(L, ts, "sleep");
+    if (extend)
+        task_extend(t, seconds);
+    w = new_waiter(L, ts, t, on_slept);
+    alarm_set(&w->alarm, seconds);
+    return task_wait(L, t, waiter_free, w);
+}
+
+/* sleep(seconds) -> true */
+static int
+l_sleep(lua_State *L)
+{
+    return start_sleep(L, check_seconds(L, 1), false);
+}
+
+/* pause(seconds): a sleep that the deadline does not count. */
+static int
+l_pause(lua_State *L)
+{
+    return start_sleep(L, check_seconds(L, 1), true);
+}
+
+static int
+block_on(lua_State *L, int fd, int events, double seconds)
+{
+    struct pollfd p = { .fd = fd, .events = events == EV_READ ? POLLIN : POLLOUT };
+    int n = poll(&p, 1, seconds < 0 ? -1 : (int)fmin(ceil(seconds * 1000), 2e9));
+
+    if (n < 0)
+        return luaL_fileresult(L, 0, NULL);
+    return n ? push_true(L, NULL) : push_timeout(L, NULL);
+}
+
+/* wait(fd, "r" or "w" [, seconds]) -> true, or nil and "timeout" */
+static int
+l_wait(lua_State *L)
+{
+    static const char *const modes[] = { "r", "w", NULL };
+    struct tasks *ts = get_tasks(L);
+    lua_Integer fd = luaL_checkinteger(L, 1);
+    int events = luaL_checkoption(L, 2, NULL, modes) == 0 ? EV_READ : EV_WRITE;
+    double seconds = lua_isnoneornil(L, 3) ? -1 : check_seconds(L, 3);
+    struct task *t;
+    struct waiter *w;
+
+    if (fd < 0 || fd > 0x7fffffff || fcntl((int)fd, F_GETFD) < 0)
+        return luaL_error(L, "popd.wait: %I is not an open descriptor", (LUAI_UACINT)fd);
+    if (!ts->running && !ts->loop->running)
+        return block_on(L, (int)fd, events, seconds);
+    t = task_running(L, ts, "wait");
+    w = new_waiter(L, ts, t, on_timeout);
+    ev_io_set(&w->io, (int)fd, events);
+    ev_io_start(ts->loop->ev, &w->io);
+    if (seconds >= 0)
+        alarm_set(&w->alarm, seconds);
+    return task_wait(L, t, waiter_free, w);
+}
+
+/* A task that a script started.  Its function and arguments are its user
+ * value; the registry holds it until it ended. */
+struct job {
+    struct tasks *tasks; /* borrowed */
+    struct turn turn;    /* starts it */
+    struct task *task;   /* while it runs */
+    bool cancelled;
+};
+
+static const char *const cancelled_text = "cancelled";
+
+/* Called protected. */
+static int
+push_job(lua_State *L, void *owner)
+{
+    struct job *job = owner;
+    int n;
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, job);
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+    lua_getfield(L, -1, "n");
+    n = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    luaL_checkstack(L, n + 1, "too many arguments");
+    for (int i = 1; i <= n; i++)
+        lua_rawgeti(L, -i, i);
+    lua_remove(L, -n - 1);
+    return n - 1;
+}
+
+static void
+end_job(lua_State *L, enum task_status status, void *owner)
+{
+    struct job *job = owner;
+
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, job);
+    if (status == TASK_FAILED && !job->cancelled)
+        log_event(LOG_ERROR, "a spawned function failed", "error", luaL_tolstring(L, 1, NULL), NULL);
+}
+
+static void
+start_job(void *owner)
+{
+    static const struct task_limits none = { 0 };
+    struct job *job = owner;
+
+    task_start(job->tasks, &none, push_job, end_job, job, &job->task);
+}
+
+/* spawn(f, …) -> a handle; f starts at the loop's next turn */
+static int
+l_spawn(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    int n = lua_gettop(L);
+    struct job *job;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    job = lua_newuserdatauv(L, sizeof *job, 1);
+    *job = (struct job){ .tasks = ts, .turn = { .run = start_job, .owner = job } };
+    luaL_setmetatable(L, JOB);
+    lua_createtable(L, n, 1);
+    for (int i = 1; i <= n; i++) {
+        lua_pushvalue(L, i);
+        lua_rawseti(L, -2, i);
+    }
+    lua_pushinteger(L, n);
+    lua_setfield(L, -2, "n");
+    lua_setiuservalue(L, -2, 1);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, job);
+    turn_queue(&job->turn, ts->loop);
+    return 1;
+}
+
+/* handle:cancel(): what has not started never does; what waits is told so by
+ * an error where it waits.  A second cancel does nothing. */
+static int
+l_cancel(lua_State *L)
+{
+    struct job *job = luaL_checkudata(L, 1, JOB);
+
+    if (job->cancelled)
+        return 0;
+    job->cancelled = true;
+    if (job->turn.link) {
+        turn_cancel(&job->turn, job->tasks->loop);
+        lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, job);
+    } else if (job->task && job->task != job->tasks->running) {
+        task_cancel(job->task, cancelled_text);
+    }
+    return 0;
+}
+
+/* adopt(co): the coroutine runs inside the callback and has its guards. */
+static int
+l_adopt(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, 1);
+
+    if (co)
+        task_adopt(get_tasks(L), co);
+    return 0;
+}
+
+/* unwait(): a resumer that cannot carry a wait on takes it back. */
+static int
+l_unwait(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    if (ts->running)
+        task_unwait(ts->running);
+    return 0;
+}
+
+static void
+check_outside(lua_State *L, struct tasks *ts, const char *what)
+{
+    if (ts->running || ts->loop->running)
+        luaL_error(L, "popd.%s: the loop runs already; call it from a script's main chunk, not from a callback", what);
+}
+
+static int
+l_run(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    check_outside(L, ts, "run");
+    loop_run(ts->loop);
+    return 0;
+}
+
+static int
+l_step(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    double seconds = lua_isnoneornil(L, 1) ? -1 : check_seconds(L, 1);
+
+    check_outside(L, ts, "step");
+    lua_pushboolean(L, loop_step(ts->loop, seconds));
+    return 1;
+}
+
+static int
+l_stop(lua_State *L)
+{
+    loop_stop(get_tasks(L)->loop);
+    return 0;
+}
+
+static int
+l_fd(lua_State *L)
+{
+    int fd = loop_fd(get_tasks(L)->loop);
+
+    if (fd < 0) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "popd.fd: this system's event interface has no descriptor to wait on (epoll has)");
+        return 2;
+    }
+    lua_pushinteger(L, fd);
+    return 1;
+}
+
+static int
+l_now(lua_State *L)
+{
+    lua_pushnumber(L, loop_now());
+    return 1;
+}
+
+/* How much is alive: for specs that count what is left behind. */
+static int
+l_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)get_tasks(L)->count);
+    return 1;
+}
+
+struct signal {
+    ev_signal watcher;
+    struct tasks *tasks; /* borrowed */
+};
+
+static int
+push_handler(lua_State *L, void *owner)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, owner);
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+    return 0;
+}
+
+static void
+end_handler(lua_State *L, enum task_status status, void *owner)
+{
+    (void)owner;
+    if (status == TASK_FAILED)
+        log_event(LOG_ERROR, "a signal's function failed", "error", luaL_tolstring(L, 1, NULL), NULL);
+}
+
+static void
+on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
+{
+    static const struct task_limits none = { 0 };
+    struct signal *s = watcher->data;
+
+    (void)ev, (void)events;
+    task_start(s->tasks, &none, push_handler, end_handler, s, NULL);
+}
+
+/* signal(number, f): f runs as a task at each such signal.  For the program,
+ * never for the module: signals belong to the process. */
+static int
+l_signal(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    int number = (int)luaL_checkinteger(L, 1);
+    struct signal *s;
+
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    s = lua_newuserdatauv(L, sizeof *s, 1);
+    s->tasks = ts;
+    ev_signal_init(&s->watcher, on_signal, number);
+    s->watcher.data = s;
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s); /* for the rest of the process */
+    ev_signal_start(ts->loop->ev, &s->watcher);
+    ev_unref(ts->loop->ev);
+    return 0;
+}
+
+void
+await_open(lua_State *L, struct tasks *tasks)
+{
+    static const luaL_Reg functions[] = {
+        { "sleep", l_sleep }, { "pause", l_pause },   { "wait", l_wait },   { "spawn", l_spawn },
+        { "adopt", l_adopt }, { "unwait", l_unwait }, { "run", l_run },     { "step", l_step },
+        { "stop", l_stop },   { "fd", l_fd },         { "now", l_now },     { "signal", l_signal },
+        { "count", l_count }, { NULL, NULL },
+    };
+    static const luaL_Reg methods[] = { { "cancel", l_cancel }, { NULL, NULL } };
+
+    lua_pushlightuserdata(L, tasks);
+    luaL_setfuncs(L, functions, 1);
+    lua_pushlightuserdata(L, task_token());
+    lua_setfield(L, -2, "token");
+    luaL_newmetatable(L, JOB);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}

@@ -1,0 +1,54 @@
+/*
+ * command - a line in, a checked command out (RFC 1939, section 3).
+ *
+ * Pure; changes nothing.  Keywords match in any case.  Arguments are separated
+ * by one space each; blanks at the end of a line are passed over, except
+ * PASS's, whose argument is the rest of its line.  Numbers are digits only and
+ * saturate.  A NUL octet is refused wherever it stands.
+ */
+#ifndef POPD_COMMAND_H
+#define POPD_COMMAND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum verb {
+    VERB_USER, VERB_PASS, VERB_APOP, VERB_STAT, VERB_LIST, VERB_RETR,
+    VERB_DELE, VERB_NOOP, VERB_RSET, VERB_TOP, VERB_UIDL, VERB_QUIT,
+    VERB_CAPA,
+    VERB_OTHER /* no row of the table: a site's own command, or unknown */
+};
+#define VERB_COUNT VERB_OTHER
+
+/* Bytes of the line; not ended by NUL. */
+struct slice {
+    const char *at;
+    size_t len;
+};
+
+struct command {
+    enum verb verb;
+    struct slice keyword; /* as the client wrote it */
+    struct slice args;    /* all behind the keyword's space */
+    struct slice name;    /* USER and APOP */
+    struct slice secret;  /* PASS: the password; APOP: the digest */
+    uint64_t number;      /* the message's number; 0: none was given */
+    uint64_t lines;       /* TOP */
+};
+
+enum command_status {
+    COMMAND_OK,
+    COMMAND_BAD /* *why says what is wrong, as an -ERR's text */
+};
+
+/* Parses line[0..len), which has no line end.  On BAD, `verb` is still set
+ * where the keyword is known. */
+enum command_status command_parse(struct command *c, const char *line, size_t len, const char **why);
+
+/* The keyword in upper case, a static string; NULL for VERB_OTHER. */
+const char *verb_name(enum verb verb);
+
+/* The verb of a keyword in any case, or VERB_OTHER. */
+enum verb verb_find(const char *keyword, size_t len);
+
+#endif

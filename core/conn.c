@@ -1,0 +1,513 @@
+#include "conn.h"
+
+#include "digest.h"
+#include "log.h"
+#include "proxyproto.h"
+#include "reply.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* What may come in before a login: some hundred commands, no flood. */
+#define BEFORE_LOGIN_MAX 65536
+/* What a client must take of a reply within write_timeout to go on: some tens
+ * of octets a second, so that a trickle holds no lock for ever. */
+#define TAKE_LEAST 4096
+
+static void conn_run(struct conn *c);
+
+void
+conn_log(const struct conn *c, int level, const char *text, const char *key, const char *value)
+{
+    char id[24], peer[NET_TEXT];
+
+    snprintf(id, sizeof id, "%lld", (long long)c->id);
+    net_address_text(&c->peer, peer);
+    log_event((enum log_level)level, text, "conn", id, "peer", peer, key ? key : "user",
+              key ? value : NULL, NULL);
+}
+
+void
+conn_wake(struct conn *c)
+{
+    if (!c->running)
+        turn_queue(&c->turn, c->host->loop);
+}
+
+static void
+on_turn(void *owner)
+{
+    struct conn *c = owner;
+
+    c->spent = 0;
+    conn_run(c);
+}
+
+/* Replies */
+
+struct buf *
+conn_reply(struct conn *c)
+{
+    c->host->scratch.len = 0;
+    c->host->scratch.failed = false;
+    return &c->host->scratch;
+}
+
+void
+conn_say(struct conn *c, enum need need)
+{
+    struct buf *reply = &c->host->scratch;
+
+    c->need = need;
+    if (c->gone)
+        return;
+    if (reply->failed || !outq_add(&c->out, reply->data, reply->len))
+        conn_gone(c, "out of memory");
+}
+
+/* Sends what the client takes.  False: it must read first. */
+static bool
+flush(struct conn *c)
+{
+    if (c->out.pending == 0 || c->gone)
+        return true;
+    switch (outq_flush(&c->out, &c->stream)) {
+    case STREAM_OK:
+        if (c->blocked_at > 0)
+            c->active = loop_now();
+        c->blocked_at = 0;
+        return true;
+    case STREAM_AGAIN:
+        return false;
+    default:
+        conn_gone(c, errno == EPIPE || errno == ECONNRESET ? "the client left" : strerror(errno));
+        return true;
+    }
+}
+
+/* Sending a message */
+
+static bool
+fail_message(struct conn *c, const char *why)
+{
+    conn_log(c, LOG_ERROR, "a message cannot be read to its end; the connection is cut so that it does not look whole",
+             "error", why);
+    conn_gone(c, "a message failed midway");
+    return true;
+}
+
+static void
+feed(struct conn *c, char *room, const char *bytes, size_t n)
+{
+    outq_wrote(&c->out, dotstuff_feed(&c->dots, bytes, n, room));
+    c->spent += n;
+}
+
+static bool
+end_message(struct conn *c, char *room)
+{
+    outq_wrote(&c->out, dotstuff_end(&c->dots, room));
+    c->next = steps_sent;
+    return true;
+}
+
+bool
+conn_send(struct conn *c)
+{
+    const char *bytes, *why = "out of memory";
+    size_t got = 0;
+    char *room;
+
+    if (c->spent >= CONN_PIECE) { /* others first */
+        turn_queue(&c->turn, c->host->loop);
+        return false;
+    }
+    room = outq_room(&c->out, DOTSTUFF_MAX(CONN_PIECE) + DOTSTUFF_END_MAX);
+    if (!room)
+        return fail_message(c, why);
+    if (c->dots.done)
+        return end_message(c, room);
+    switch (source_next(c->source, c->host->piece, CONN_PIECE, &bytes, &got, &why)) {
+    case SOURCE_BYTES:
+        feed(c, room, bytes, got);
+        return true;
+    case SOURCE_END:
+        return end_message(c, room);
+    case SOURCE_PULL:
+        c->spent += CONN_PIECE / 64; /* a source of empty chunks is no reason to starve others */
+        return steps_pull(c);
+    case SOURCE_FAILED:
+        break;
+    }
+    return fail_message(c, why);
+}
+
+/* Reading */
+
+static bool
+read_proxy(struct conn *c)
+{
+    struct proxyproto header;
+    char *bytes = c->in.data + c->in.start;
+    size_t n = c->in.end - c->in.start, used = 0;
+
+    switch (n ? proxyproto_parse(&header, bytes, n, &used) : PROXYPROTO_MORE) {
+    case PROXYPROTO_MORE:
+        if (c->eof)
+            conn_gone(c, "the client left before its PROXY header");
+        return c->eof;
+    case PROXYPROTO_DONE:
+        c->in.start += used;
+        if (!header.local)
+            net_address_set(&c->peer, header.v6, header.address, header.port);
+        c->next = steps_begin;
+        return true;
+    case PROXYPROTO_BAD:
+        break;
+    }
+    conn_log(c, LOG_WARNING, "no PROXY header came first; connections to this listener must come through the proxy",
+             NULL, NULL);
+    conn_gone(c, "no PROXY header");
+    return true;
+}
+
+/* next: everything was said. */
+static bool
+finish(struct conn *c)
+{
+    if (!flush(c))
+        return false;
+    if (c->gone)
+        return true;
+    stream_finish(&c->stream);
+    conn_gone(c, c->session.state == SESSION_UPDATE ? "quit" : "closed");
+    return true;
+}
+
+/* A close that was asked for, or that the storage forces. */
+static bool
+say_close(struct conn *c)
+{
+    struct buf *reply = conn_reply(c);
+
+    if (c->lost)
+        reply_err(reply, "SYS/TEMP", "the lock on the maildrop was lost; nothing was deleted");
+    else if (c->close_text)
+        reply_text(reply, false, NULL, 0, c->close_text, strlen(c->close_text));
+    conn_say(c, NEED_CLOSE);
+    return true;
+}
+
+static bool
+no_line(struct conn *c)
+{
+    if (!c->eof)
+        return false;
+    /* What was cut off by the end of the input is never run; what was said
+     * before is still delivered. */
+    c->need = NEED_CLOSE;
+    return true;
+}
+
+static bool
+read_line(struct conn *c)
+{
+    char *line;
+    size_t len;
+
+    if (c->close_asked || c->lost)
+        return say_close(c);
+    switch (linebuf_next(&c->in, &line, &len)) {
+    case LINEBUF_NONE:
+        return no_line(c);
+    case LINEBUF_TOO_LONG:
+        conn_say(c, session_too_long(&c->session, conn_reply(c)));
+        break;
+    case LINEBUF_READY:
+        c->active = loop_now();
+        conn_say(c, session_line(&c->session, line, len, conn_reply(c)));
+        break;
+    }
+    return true;
+}
+
+static bool
+say_more(struct conn *c)
+{
+    if (c->spent >= CONN_PIECE) { /* others first */
+        turn_queue(&c->turn, c->host->loop);
+        return false;
+    }
+    conn_say(c, session_more(&c->session, CONN_PIECE / 2, conn_reply(c)));
+    c->spent += CONN_PIECE / 2;
+    return true;
+}
+
+bool
+conn_serve(struct conn *c)
+{
+    switch (c->need) {
+    case NEED_LINE:
+        return read_line(c);
+    case NEED_MORE:
+        return say_more(c);
+    case NEED_CLOSE:
+        return finish(c);
+    default:
+        return steps_serve(c);
+    }
+}
+
+static bool
+wants_line(const struct conn *c)
+{
+    return !c->task && c->next == conn_serve && c->need == NEED_LINE;
+}
+
+static bool
+wants_input(const struct conn *c)
+{
+    return !c->eof && !c->turn.link && c->out.pending < CONN_HIGH_WATER &&
+           (wants_line(c) || c->next == read_proxy);
+}
+
+static void
+on_readable(struct ev_loop *ev, ev_io *io, int events)
+{
+    struct conn *c = io->data;
+    size_t room, got;
+    char *to = linebuf_room(&c->in, &room);
+    enum stream_status status;
+
+    (void)ev, (void)events;
+    if (!to) {
+        conn_gone(c, "out of memory");
+        return;
+    }
+    status = stream_read(&c->stream, to, room, &got);
+    linebuf_filled(&c->in, got);
+    c->eof = status == STREAM_EOF;
+    if (status == STREAM_ERROR)
+        conn_gone(c, strerror(errno));
+    else if (c->session.state == SESSION_AUTHORIZATION && c->stream.bytes_in > BEFORE_LOGIN_MAX)
+        conn_gone(c, "too many octets before login");
+    else
+        conn_run(c);
+}
+
+static void
+on_writable(struct ev_loop *ev, ev_io *io, int events)
+{
+    (void)ev, (void)events;
+    conn_run(io->data);
+}
+
+/* Time */
+
+static double
+sooner(double due, double from, double seconds)
+{
+    return seconds > 0 && (due == 0 || from + seconds < due) ? from + seconds : due;
+}
+
+/* When the client's time is up, as things stand; 0: never. */
+static double
+due(const struct conn *c)
+{
+    const struct conn_limits *limits = &c->host->limits;
+    double at = 0;
+
+    if (c->session.state == SESSION_AUTHORIZATION)
+        at = sooner(at, c->since, limits->login_timeout);
+    else if (!c->task && c->blocked_at == 0)
+        at = sooner(at, c->active, limits->idle_timeout);
+    if (c->blocked_at > 0)
+        at = sooner(at, c->blocked_at, limits->write_timeout);
+    return at;
+}
+
+static void
+set_alarm(struct conn *c)
+{
+    double at = due(c), now = loop_now();
+
+    if (at == 0 || (c->alarm.link && c->alarm.due <= at))
+        return; /* it rings too early at most, and is set again then */
+    alarm_set(&c->alarm, at > now ? at - now : 0);
+}
+
+static void
+on_alarm(void *owner)
+{
+    struct conn *c = owner;
+    double at = due(c);
+
+    if (at == 0 || at > loop_now() + 1e-6) {
+        set_alarm(c);
+        return;
+    }
+    conn_gone(c, c->blocked_at > 0                              ? "the client does not take its reply"
+                 : c->session.state == SESSION_AUTHORIZATION ? "no login in time"
+                                                              : "idle");
+}
+
+/* The client must read.  What it took since the last look counts if it is not
+ * a trickle. */
+static void
+note_blocked(struct conn *c)
+{
+    if (c->out.pending == 0)
+        return;
+    if (c->blocked_at > 0 && c->stream.bytes_out - c->blocked_mark < TAKE_LEAST)
+        return;
+    c->blocked_at = loop_now();
+    c->blocked_mark = c->stream.bytes_out;
+}
+
+static void
+set_watcher(struct ev_loop *ev, ev_io *w, bool on)
+{
+    if (on)
+        ev_io_start(ev, w);
+    else
+        ev_io_stop(ev, w);
+}
+
+static void
+watch(struct conn *c)
+{
+    struct ev_loop *ev = c->host->loop->ev;
+
+    note_blocked(c);
+    set_watcher(ev, &c->reader, wants_input(c));
+    set_watcher(ev, &c->writer, c->out.pending > 0);
+    if (c->reader.active)
+        linebuf_rest(&c->in);
+    set_alarm(c);
+}
+
+/* Life */
+
+static bool
+step(struct conn *c)
+{
+    if (c->task)
+        return false;
+    if (c->step && !c->settled && !c->gone)
+        conn_gone(c, "out of memory");
+    if (!c->gone && c->out.pending >= CONN_HIGH_WATER && !flush(c))
+        return false;
+    return c->next(c);
+}
+
+static void
+conn_free(struct conn *c)
+{
+    struct conn_host *host = c->host;
+
+    alarm_stop(&c->alarm);
+    alarm_stop(&c->renewal);
+    turn_cancel(&c->turn, host->loop);
+    session_clear(&c->session);
+    linebuf_clear(&c->in);
+    outq_clear(&c->out);
+    free(c->close_text);
+    free(c->update_error);
+    host->gone(host->owner, c);
+    free(c);
+}
+
+static void
+conn_run(struct conn *c)
+{
+    if (c->running)
+        return;
+    c->running = true;
+    while (!c->dead && step(c))
+        ;
+    flush(c); /* replies to all that was pipelined leave together */
+    while (!c->dead && c->gone && step(c))
+        ; /* the flush found that the client is gone */
+    c->running = false;
+    if (c->dead)
+        conn_free(c);
+    else if (!c->gone)
+        watch(c);
+}
+
+void
+conn_gone(struct conn *c, const char *why)
+{
+    struct ev_loop *ev = c->host->loop->ev;
+
+    if (c->gone)
+        return;
+    c->gone = why;
+    c->next = steps_wind_up;
+    ev_io_stop(ev, &c->reader);
+    ev_io_stop(ev, &c->writer);
+    alarm_stop(&c->alarm);
+    alarm_stop(&c->renewal);
+    outq_clear(&c->out);
+    stream_close(&c->stream);
+    conn_wake(c);
+}
+
+void
+conn_ask_close(struct conn *c, const char *text)
+{
+    c->close_asked = true;
+    if (text && !c->close_text)
+        c->close_text = strdup(text);
+    conn_wake(c);
+}
+
+void
+conn_close(struct conn *c, const char *text)
+{
+    if (c->session.state == SESSION_UPDATE)
+        return; /* it closes by itself */
+    if (wants_line(c))
+        conn_ask_close(c, text);
+    else
+        conn_gone(c, "closed by the server");
+}
+
+void
+conn_drop(struct conn *c)
+{
+    conn_gone(c, "the program ends");
+    conn_free(c);
+}
+
+struct conn *
+conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer, bool proxied)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    struct stream stream;
+
+    stream_open(&stream, fd);
+    if (!c) {
+        stream_close(&stream);
+        return NULL;
+    }
+    c->host = host;
+    c->id = id;
+    c->peer = *peer;
+    c->stream = stream;
+    c->next = proxied ? read_proxy : steps_begin;
+    c->turn = (struct turn){ .run = on_turn, .owner = c };
+    c->since = c->active = loop_now();
+    session_init(&c->session, &host->config);
+    linebuf_init(&c->in, host->limits.line_limit);
+    ev_io_init(&c->reader, on_readable, fd, EV_READ);
+    ev_io_init(&c->writer, on_writable, fd, EV_WRITE);
+    c->reader.data = c->writer.data = c;
+    alarm_init(&c->alarm, host->loop, on_alarm, c);
+    alarm_init(&c->renewal, host->loop, steps_renew, c);
+    conn_wake(c);
+    return c;
+}

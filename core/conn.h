@@ -1,0 +1,163 @@
+/*
+ * conn - one client, from accept to the last free: the only part that knows
+ * the pure core, the sockets and Lua.
+ *
+ * conn.c   moves bytes and keeps time: reading, writing, turns, the end
+ * steps.c  what the session needs, done by calls into Lua (popd.backend)
+ * view.c   the connection as scripts see it
+ *
+ * A connection does one thing at a time: `next` is what it does when it can go
+ * on.  It stops for one of three reasons: the client must write, the client
+ * must read, a callback waits.  When the client is gone, `next` becomes the
+ * winding up, which waits for a callback under way, gives the lock back and
+ * frees the connection, in that order, once.
+ */
+#ifndef POPD_CONN_H
+#define POPD_CONN_H
+
+#include "dotstuff.h"
+#include "linebuf.h"
+#include "net.h"
+#include "outq.h"
+#include "session.h"
+#include "source.h"
+#include "task.h"
+
+/* Message bytes read at a time, and output above which nothing more is made
+ * until the client takes some. */
+#define CONN_PIECE 32768
+#define CONN_HIGH_WATER 65536
+
+#define CONN_STAMP 64
+
+/* Seconds, octets, counts; 0: no limit. */
+struct conn_limits {
+    double login_timeout;   /* from accept to login, in all */
+    double idle_timeout;    /* between complete commands */
+    double write_timeout;   /* a reply that the client does not take */
+    double renew_interval;
+    struct task_limits callback;
+    size_t line_limit;
+};
+
+struct conn;
+
+/* What a server lends its connections; outlives them.  The registry holds, by
+ * the host's address, the table of steps (popd.backend), and by a connection's
+ * address its view. */
+struct conn_host {
+    struct loop *loop;   /* borrowed */
+    struct tasks *tasks; /* borrowed */
+    struct session_config config;
+    struct conn_limits limits;
+    bool apop; /* offered: greet with a stamp */
+    struct {
+        bool connect, retrieved, quit, disconnect;
+    } hooks;
+    struct buf scratch; /* a reply on its way into a queue */
+    char *piece;        /* CONN_PIECE octets of a file on their way */
+    /* The client's address is known: NULL, or why it may not come in. */
+    const char *(*admit)(void *owner, struct conn *c);
+    void (*gone)(void *owner, struct conn *c); /* about to be freed */
+    void *owner;                               /* the server, borrowed */
+};
+
+/* A call into Lua: a row of the table in steps.c. */
+struct step {
+    const char *name;                           /* of the function in the server's steps */
+    int (*push)(lua_State *L, struct conn *c);  /* its arguments behind conn; how many; NULL: none */
+    void (*take)(lua_State *L, struct conn *c); /* its results, from index 1; NULL: none are wanted */
+    void (*fail)(struct conn *c);               /* it raised; NULL: the log line is enough */
+};
+
+struct conn {
+    struct conn_host *host; /* borrowed */
+    struct conn *next_conn, **link; /* the server's list */
+    struct conn *next_peer, **peer_link; /* the server's list by address */
+    lua_Integer id;
+    struct net_address peer; /* behind PROXY the client's */
+    char stamp[CONN_STAMP];  /* APOP's; "": none */
+
+    struct stream stream;
+    struct linebuf in;
+    struct outq out;
+    struct session session;
+    enum need need;
+
+    bool (*next)(struct conn *c); /* what to do; false: stop for now */
+    struct turn turn;
+    const struct step *step; /* under way, or done just now */
+    struct task *task;       /* while the step waits */
+    bool settled;            /* the step's outcome was taken */
+    struct task *renewing;   /* a renew on the side */
+
+    struct source *source; /* held (source_hold) */
+    struct dotstuff dots;
+    uint64_t sending; /* RETR: the number; 0: TOP or a command's */
+    size_t spent;     /* octets made in this turn */
+    char *update_error; /* ours: what QUIT is answered with; NULL: +OK */
+
+    ev_io reader, writer;
+    struct alarm alarm, renewal;
+    double since, active; /* loop time: accepted; last command or reply ended */
+    double blocked_at;    /* since when the client takes too little; 0: it does not */
+    uint64_t blocked_mark; /* bytes_out then */
+
+    char *close_text;  /* ours: told before a close that was asked for */
+    const char *gone;  /* why it ended; NULL: it lives */
+    bool running;      /* in conn_run */
+    bool eof;          /* the client sends no more */
+    bool close_asked;  /* close once the present command is answered */
+    bool lost;         /* renew failed: the lock is not ours any more */
+    bool entered;      /* the login step ran: there may be a lock */
+    bool renews;       /* the storage has renew */
+    bool admitted;     /* the server counts it */
+    bool dead;         /* wound up */
+};
+
+/* Takes over a client's socket.  NULL: out of memory; the socket is closed. */
+struct conn *conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer, bool proxied);
+
+/* Ends it from outside: one that waits for a command is told `text` (as an
+ * -ERR) first, if that is not NULL; one in UPDATE ends by itself; any other is
+ * cut off. */
+void conn_close(struct conn *c, const char *text);
+
+/* Ends it once the command that is being served is answered. */
+void conn_ask_close(struct conn *c, const char *text);
+
+/* Ends it at once, without a word; callbacks and the unlock follow. */
+void conn_gone(struct conn *c, const char *why);
+
+/* Frees it without a word to Lua, which is ending. */
+void conn_drop(struct conn *c);
+
+/* Lets it go on at the loop's next turn. */
+void conn_wake(struct conn *c);
+
+/* One event of this connection in the log; pairs as for log_event. */
+void conn_log(const struct conn *c, int level, const char *text, const char *key, const char *value);
+
+/* conn.c for steps.c: where a reply is written to, and its end: into the
+ * queue, and what the session needs then. */
+struct buf *conn_reply(struct conn *c);
+void conn_say(struct conn *c, enum need need);
+bool conn_serve(struct conn *c); /* next: what the session needs */
+bool conn_send(struct conn *c); /* next: pieces of the source, until it ends */
+
+/* steps.c */
+bool steps_serve(struct conn *c); /* what the session needs of Lua */
+bool steps_begin(struct conn *c); /* next: the connect hook, then the greeting */
+bool steps_sent(struct conn *c);  /* next: after the last piece */
+bool steps_pull(struct conn *c);  /* a pull function's next chunk */
+bool steps_wind_up(struct conn *c); /* next: after the client is gone */
+void steps_renew(void *conn);     /* an alarm */
+
+/* view.c: the userdata that scripts see; [-0, +1, e].  Closing it makes it
+ * answer nil from then on. */
+void view_open(lua_State *L);
+void view_push(lua_State *L, struct conn *c);
+void view_push_state(lua_State *L, struct conn *c); /* conn_state's table */
+void view_close(lua_State *L, struct conn *c);
+
+#endif

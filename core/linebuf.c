@@ -1,0 +1,163 @@
+#include "linebuf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void
+linebuf_init(struct linebuf *lb, size_t limit)
+{
+    *lb = (struct linebuf){.limit = limit};
+}
+
+static void
+release(struct linebuf *lb)
+{
+    if (lb->data)
+        explicit_bzero(lb->data, lb->cap);
+    free(lb->data);
+    lb->data = NULL;
+    lb->cap = lb->start = lb->end = lb->scanned = 0;
+}
+
+void
+linebuf_clear(struct linebuf *lb)
+{
+    release(lb);
+    lb->skipping = false;
+}
+
+/* Room for one line of the limit's length at least; else a long line could
+ * neither be taken nor be told of. */
+static bool
+ensure(struct linebuf *lb)
+{
+    size_t cap = lb->limit > LINEBUF_ROOM ? lb->limit : LINEBUF_ROOM;
+    size_t len = lb->end - lb->start, scanned = lb->scanned;
+    char *data;
+
+    if (lb->data && lb->cap >= cap)
+        return true;
+    data = malloc(cap);
+    if (!data)
+        return false;
+    if (len)
+        memcpy(data, lb->data + lb->start, len);
+    release(lb);
+    lb->data = data;
+    lb->cap = cap;
+    lb->end = len;
+    lb->scanned = scanned;
+    return true;
+}
+
+static void
+move_to_front(struct linebuf *lb)
+{
+    if (lb->start && lb->end > lb->start)
+        memmove(lb->data, lb->data + lb->start, lb->end - lb->start);
+    lb->end -= lb->start;
+    lb->start = 0;
+}
+
+char *
+linebuf_room(struct linebuf *lb, size_t *n)
+{
+    *n = 0;
+    if (!ensure(lb)) {
+        release(lb); /* what was held is of no use: the connection ends */
+        return NULL;
+    }
+    move_to_front(lb);
+    *n = lb->cap - lb->end;
+    return *n ? lb->data + lb->end : NULL;
+}
+
+void
+linebuf_filled(struct linebuf *lb, size_t n)
+{
+    lb->end += n;
+}
+
+/* Passes over n octets. */
+static void
+pass(struct linebuf *lb, size_t n)
+{
+    lb->start += n;
+    lb->scanned = 0;
+}
+
+/* How many octets the first line has with its end; 0: it has none yet.  No
+ * octet is looked at twice. */
+static size_t
+whole_line(struct linebuf *lb)
+{
+    size_t len = lb->end - lb->start;
+    const char *from, *lf;
+
+    if (lb->scanned == len)
+        return 0;
+    from = lb->data + lb->start + lb->scanned;
+    lf = memchr(from, '\n', len - lb->scanned);
+    lb->scanned = len;
+    return lf ? (size_t)(lf - (lb->data + lb->start)) + 1 : 0;
+}
+
+/* Drops the rest of a line that was told of as too long.  False: its end is
+ * still to come. */
+static bool
+skip(struct linebuf *lb)
+{
+    size_t n = whole_line(lb);
+
+    pass(lb, n ? n : lb->end - lb->start);
+    lb->skipping = n == 0;
+    return n != 0;
+}
+
+static enum linebuf_status
+hand_out(struct linebuf *lb, size_t n, char **line, size_t *len)
+{
+    *line = lb->data + lb->start;
+    *len = n - 1;
+    if (*len && (*line)[*len - 1] == '\r')
+        --*len;
+    pass(lb, n);
+    return LINEBUF_READY;
+}
+
+enum linebuf_status
+linebuf_next(struct linebuf *lb, char **line, size_t *len)
+{
+    size_t n;
+
+    if (lb->skipping && !skip(lb))
+        return LINEBUF_NONE;
+    n = whole_line(lb);
+    if (n && n <= lb->limit)
+        return hand_out(lb, n, line, len);
+    if (n == 0 && lb->end - lb->start < lb->limit)
+        return LINEBUF_NONE;
+    /* Told as soon as it is certain, not only at the line's end. */
+    pass(lb, n ? n : lb->end - lb->start);
+    lb->skipping = n == 0;
+    return LINEBUF_TOO_LONG;
+}
+
+void
+linebuf_rest(struct linebuf *lb)
+{
+    if (lb->start == lb->end)
+        release(lb);
+}
+
+size_t
+linebuf_drop(struct linebuf *lb)
+{
+    size_t n = lb->end - lb->start;
+
+    if (lb->data)
+        explicit_bzero(lb->data, lb->cap);
+    lb->start = lb->end = lb->scanned = 0;
+    lb->skipping = false;
+    return n;
+}

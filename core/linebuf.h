@@ -1,0 +1,55 @@
+/*
+ * linebuf - bytes in, lines out (RFC 1939, section 3; RFC 2449, section 4).
+ *
+ * Pure.  Bytes are read straight into its free room; linebuf_next hands out
+ * one line after the other as a slice of that room.  A line ends with CRLF or
+ * a bare LF.  One that exceeds the limit is told of once and skipped up to
+ * its end.  What comes out does not depend on how the bytes were cut.
+ * The room is allocated when bytes are awaited and given back at rest.
+ */
+#ifndef POPD_LINEBUF_H
+#define POPD_LINEBUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The least room; more where the limit asks for it. */
+#define LINEBUF_ROOM 4096
+
+struct linebuf {
+    char *data;  /* ours; NULL at rest */
+    size_t cap;  /* of data */
+    size_t limit; /* octets of a line with its end; at least 3 */
+    size_t start, end; /* the bytes not handed out yet: data[start..end) */
+    size_t scanned;    /* of those, how many are known to hold no LF */
+    bool skipping;     /* within a line that was too long */
+};
+
+enum linebuf_status {
+    LINEBUF_NONE,    /* no whole line; read more */
+    LINEBUF_READY,   /* *line, *len: a line without its end */
+    LINEBUF_TOO_LONG /* once for each line over the limit */
+};
+
+void linebuf_init(struct linebuf *lb, size_t limit);
+void linebuf_clear(struct linebuf *lb);
+
+/* Where to read to, and how much fits into *n; NULL and 0 when it is full of
+ * lines not taken yet, or out of memory (then `data` is NULL).  Moves bytes:
+ * slices handed out before are void. */
+char *linebuf_room(struct linebuf *lb, size_t *n);
+
+/* n bytes were written to that room. */
+void linebuf_filled(struct linebuf *lb, size_t n);
+
+/* The next line.  The slice is writable (a secret is to be wiped) and good
+ * until the next linebuf_room, linebuf_rest or linebuf_drop. */
+enum linebuf_status linebuf_next(struct linebuf *lb, char **line, size_t *len);
+
+/* Gives the room back if nothing is in it.  Wipes it first. */
+void linebuf_rest(struct linebuf *lb);
+
+/* Forgets what is buffered (what was pipelined behind STLS); how much. */
+size_t linebuf_drop(struct linebuf *lb);
+
+#endif

@@ -1,0 +1,118 @@
+/* main - the popd-lua program: an interpreter with popd inside. */
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int luaopen_popd_core(lua_State *L);
+
+/* A Lua file of lua/popd, made part of the program by the Makefile. */
+struct embedded {
+    const char *name; /* the module's */
+    const unsigned char *text;
+    size_t len;
+};
+
+extern const struct embedded embedded_modules[]; /* ended by a NULL name */
+
+/* A searcher of package.searchers: the modules that the program carries. */
+static int
+search_embedded(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+
+    for (const struct embedded *e = embedded_modules; e->name; e++) {
+        if (strcmp(e->name, name) != 0)
+            continue;
+        lua_pushfstring(L, "@%s", name);
+        if (luaL_loadbufferx(L, (const char *)e->text, e->len, lua_tostring(L, -1), "t") != LUA_OK)
+            return lua_error(L);
+        lua_pushliteral(L, ":embedded:");
+        return 2;
+    }
+    lua_pushfstring(L, "no module '%s' in popd-lua", name);
+    return 1;
+}
+
+/* package.preload comes first, then what the program carries: a copy of the
+ * program never mixes with modules of another version that are installed. */
+static void
+add_searcher(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers");
+    for (lua_Integer i = luaL_len(L, -1); i >= 2; i--) {
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushcfunction(L, search_embedded);
+    lua_rawseti(L, -2, 2);
+    lua_pop(L, 2);
+}
+
+static void
+set_arguments(lua_State *L, int argc, char **argv)
+{
+    lua_createtable(L, argc, 1);
+    for (int i = 0; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static int
+add_traceback(lua_State *L)
+{
+    const char *text = lua_tostring(L, 1);
+
+    luaL_traceback(L, L, text ? text : luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+/* popd.cli's main: returns the status to exit with. */
+static int
+run(lua_State *L)
+{
+    int argc = (int)lua_tointeger(L, 1);
+    char **argv = lua_touserdata(L, 2);
+
+    luaL_openlibs(L);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_popd_core);
+    lua_setfield(L, -2, "popd.core");
+    add_searcher(L);
+    set_arguments(L, argc, argv);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "popd.cli");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "main");
+    lua_getglobal(L, "arg");
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+int
+main(int argc, char **argv)
+{
+    lua_State *L = luaL_newstate();
+    int status = EXIT_FAILURE;
+
+    if (!L) {
+        fputs("popd-lua: out of memory\n", stderr);
+        return EXIT_FAILURE;
+    }
+    lua_pushcfunction(L, add_traceback);
+    lua_pushcfunction(L, run);
+    lua_pushinteger(L, argc);
+    lua_pushlightuserdata(L, argv);
+    if (lua_pcall(L, 2, 1, 1) == LUA_OK)
+        status = (int)lua_tointeger(L, -1);
+    else
+        fprintf(stderr, "popd-lua: %s\n", lua_tostring(L, -1));
+    lua_close(L);
+    return status;
+}

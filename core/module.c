@@ -1,0 +1,334 @@
+/* module - luaopen_popd_core: what popd's Lua part is built on, under names. */
+#include "await.h"
+#include "buf.h"
+#include "digest.h"
+#include "dotstuff.h"
+#include "fs.h"
+#include "log.h"
+#include "reply.h"
+#include "server.h"
+#include "source.h"
+#include "command.h"
+
+#include <lauxlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef POPD_VERSION
+#define POPD_VERSION "dev"
+#endif
+
+#define CORE "popd.core.state"
+
+/* One for each Lua state; the registry holds it. */
+struct core {
+    struct loop loop;
+    struct tasks tasks;
+    struct server_common servers;
+};
+
+static const char sink_key;
+
+/* What closes last: tasks that wait, then the loop. */
+static int
+l_gc(lua_State *L)
+{
+    struct core *core = luaL_checkudata(L, 1, CORE);
+
+    log_set_sink(NULL, NULL);
+    tasks_close(&core->tasks);
+    loop_clear(&core->loop);
+    if (core->servers.spare >= 0)
+        close(core->servers.spare);
+    core->servers.spare = -1;
+    return 0;
+}
+
+static struct core *
+new_core(lua_State *L)
+{
+    struct core *core = lua_newuserdatauv(L, sizeof *core, 0);
+
+    memset(core, 0, sizeof *core);
+    core->servers.spare = -1;
+    if (!loop_init(&core->loop)) {
+        luaL_error(L, "popd: the system gives no event loop (descriptors or memory)");
+        return NULL;
+    }
+    luaL_newmetatable(L, CORE);
+    lua_pushcfunction(L, l_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, core);
+    tasks_open(&core->tasks, &core->loop, L);
+    core->servers.loop = &core->loop;
+    core->servers.tasks = &core->tasks;
+    return core;
+}
+
+/* log(level, text [, fields]): fields in the order of their names. */
+#define FIELDS_MAX 16
+
+static size_t
+take_fields(lua_State *L, struct log_pair *pairs)
+{
+    size_t n = 0;
+
+    if (!lua_istable(L, 3))
+        return 0;
+    lua_pushnil(L);
+    while (n < FIELDS_MAX && lua_next(L, 3)) {
+        struct log_pair *p = &pairs[n];
+
+        if (lua_type(L, -2) != LUA_TSTRING) {
+            lua_pop(L, 1);
+            continue;
+        }
+        p->key = lua_tostring(L, -2);
+        p->value = luaL_tolstring(L, -1, &p->len);
+        lua_rawsetp(L, 4, &pairs[n++]); /* keeps the text alive */
+        lua_pop(L, 1);
+    }
+    return n;
+}
+
+static void
+sort_pairs(struct log_pair *pairs, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = i; j > 0 && strcmp(pairs[j - 1].key, pairs[j].key) > 0; j--) {
+            struct log_pair p = pairs[j];
+
+            pairs[j] = pairs[j - 1];
+            pairs[j - 1] = p;
+        }
+}
+
+static int
+check_level(lua_State *L, int index)
+{
+    const char *name = luaL_checkstring(L, index);
+    int level = log_level_find(name);
+
+    if (level < 0)
+        luaL_error(L, "unknown log level '%s': expected debug, info, warning, error or none", name);
+    return level;
+}
+
+static int
+l_log(lua_State *L)
+{
+    struct log_pair pairs[FIELDS_MAX];
+    int level = check_level(L, 1);
+    size_t len, n;
+    const char *text = luaL_checklstring(L, 2, &len);
+
+    lua_settop(L, 3);
+    lua_newtable(L);
+    n = take_fields(L, pairs);
+    sort_pairs(pairs, n);
+    log_pairs((enum log_level)level, text, len, pairs, n);
+    return 0;
+}
+
+static int
+call_sink(lua_State *L)
+{
+    const char *const *line = lua_touserdata(L, 1);
+    const size_t *len = lua_touserdata(L, 2);
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &sink_key);
+    lua_pushstring(L, log_level_name((enum log_level)lua_tointeger(L, 3)));
+    lua_pushlstring(L, *line, *len);
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+/* The sink is the script's: what it raises goes nowhere but to standard error. */
+static void
+on_line(void *owner, enum log_level level, const char *line, size_t len)
+{
+    lua_State *L = ((struct core *)owner)->tasks.L;
+
+    if (!lua_checkstack(L, 6))
+        return;
+    lua_pushcfunction(L, call_sink);
+    lua_pushlightuserdata(L, &line);
+    lua_pushlightuserdata(L, &len);
+    lua_pushinteger(L, level);
+    if (lua_pcall(L, 3, 0, 0) == LUA_OK)
+        return;
+    log_set_sink(NULL, NULL);
+    log_event(LOG_ERROR, "the log's function failed; the log goes to standard error again", "error",
+              lua_tostring(L, -1), NULL);
+    lua_pop(L, 1);
+}
+
+/* log_to(function or nil [, least level]) */
+static int
+l_log_to(lua_State *L)
+{
+    struct core *core = lua_touserdata(L, lua_upvalueindex(1));
+
+    if (!lua_isnoneornil(L, 2))
+        log_set_least((enum log_level)check_level(L, 2));
+    if (lua_isnoneornil(L, 1)) {
+        log_set_sink(NULL, NULL);
+        return 0;
+    }
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &sink_key);
+    log_set_sink(on_line, core);
+    return 0;
+}
+
+/* octets(dots or nil, chunk or nil) -> dots: counts a message's octets piece
+ * by piece; without a chunk returns how many there are. */
+static int
+l_octets(lua_State *L)
+{
+    struct dotstuff *d;
+    size_t n;
+    const char *chunk;
+
+    if (lua_isnoneornil(L, 1)) {
+        d = lua_newuserdatauv(L, sizeof *d, 0);
+        dotstuff_init(d, DOTSTUFF_ALL);
+        luaL_setmetatable(L, "popd.octets");
+        return 1;
+    }
+    d = luaL_checkudata(L, 1, "popd.octets");
+    if (lua_isnoneornil(L, 2)) {
+        dotstuff_count_end(d);
+        lua_pushinteger(L, (lua_Integer)d->octets);
+        return 1;
+    }
+    chunk = luaL_checklstring(L, 2, &n);
+    dotstuff_count(d, chunk, n);
+    lua_settop(L, 1);
+    return 1;
+}
+
+struct hash {
+    struct digest *digest; /* ours */
+};
+
+static int
+l_hash_gc(lua_State *L)
+{
+    struct hash *h = luaL_checkudata(L, 1, "popd.hash");
+
+    digest_free(h->digest);
+    h->digest = NULL;
+    return 0;
+}
+
+/* hash() -> h; hash(h, chunk) -> h; hash(h) -> SHA-256 in hex */
+static int
+l_hash(lua_State *L)
+{
+    struct hash *h;
+    char hex[DIGEST_SHA256_HEX + 1];
+    size_t n;
+    const char *chunk;
+
+    if (lua_isnoneornil(L, 1)) {
+        h = lua_newuserdatauv(L, sizeof *h, 0);
+        h->digest = NULL;
+        luaL_setmetatable(L, "popd.hash");
+        h->digest = digest_new();
+        return h->digest ? 1 : luaL_error(L, "out of memory");
+    }
+    h = luaL_checkudata(L, 1, "popd.hash");
+    if (!lua_isnoneornil(L, 2)) {
+        chunk = luaL_checklstring(L, 2, &n);
+        digest_add(h->digest, chunk, n);
+        lua_settop(L, 1);
+        return 1;
+    }
+    if (!digest_hex(h->digest, hex))
+        return luaL_error(L, "mbedTLS refuses SHA-256");
+    lua_pushstring(L, hex);
+    return 1;
+}
+
+/* equal(a, b): in a time that depends on b's length alone */
+static int
+l_equal(lua_State *L)
+{
+    size_t a_len, b_len;
+    const char *a = luaL_checklstring(L, 1, &a_len), *b = luaL_checklstring(L, 2, &b_len);
+
+    lua_pushboolean(L, digest_equal(a, a_len, b, b_len));
+    return 1;
+}
+
+/* apop(stamp, secret, digest) -> whether that is the digest of both */
+static int
+l_apop(lua_State *L)
+{
+    size_t secret_len, len;
+    const char *stamp = luaL_checkstring(L, 1);
+    const char *secret = luaL_checklstring(L, 2, &secret_len), *digest = luaL_checklstring(L, 3, &len);
+
+    lua_pushboolean(L, digest_apop(stamp, secret, secret_len, digest, len));
+    return 1;
+}
+
+/* verb(keyword) -> it in upper case if the core serves it, or nil */
+static int
+l_verb(lua_State *L)
+{
+    size_t len;
+    const char *keyword = luaL_checklstring(L, 1, &len);
+
+    lua_pushstring(L, verb_name(verb_find(keyword, len)));
+    return 1;
+}
+
+static void
+new_class(lua_State *L, const char *name, lua_CFunction gc)
+{
+    luaL_newmetatable(L, name);
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}
+
+static int
+l_nothing(lua_State *L)
+{
+    (void)L;
+    return 0;
+}
+
+__attribute__((visibility("default"))) int luaopen_popd_core(lua_State *L);
+
+int
+luaopen_popd_core(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "log", l_log },     { "octets", l_octets }, { "hash", l_hash },   { "equal", l_equal },
+        { "apop", l_apop },   { "verb", l_verb },     { NULL, NULL },
+    };
+    struct core *core;
+
+    luaL_checkversion(L);
+    core = new_core(L);
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    lua_pushlightuserdata(L, core);
+    lua_pushcclosure(L, l_log_to, 1);
+    lua_setfield(L, -2, "log_to");
+    lua_pushliteral(L, POPD_VERSION);
+    lua_setfield(L, -2, "version");
+    new_class(L, "popd.hash", l_hash_gc);
+    new_class(L, "popd.octets", l_nothing);
+    await_open(L, &core->tasks);
+    source_open(L);
+    server_open(L, &core->servers);
+    fs_open(L);
+    lua_setfield(L, -2, "fs");
+    return 1;
+}

@@ -1,0 +1,33 @@
+/*
+ * outq - output that waits for its client: chunks that never move.
+ *
+ * Bytes are written straight into the last chunk's room, and leave from the
+ * first.  A chunk is freed once it is sent: an empty queue owns nothing.
+ */
+#ifndef POPD_OUTQ_H
+#define POPD_OUTQ_H
+
+#include "stream.h"
+
+struct outq_chunk;
+
+/* Zeroed, it is an empty queue. */
+struct outq {
+    struct outq_chunk *first, *last; /* ours */
+    size_t pending;                  /* bytes not sent yet */
+};
+
+void outq_clear(struct outq *q);
+
+/* Room for at least n bytes, or NULL: out of memory.  The caller says with
+ * outq_wrote how many it wrote, before any other call. */
+char *outq_room(struct outq *q, size_t n);
+void outq_wrote(struct outq *q, size_t n);
+
+/* Copies bytes into the queue.  False: out of memory, nothing was added. */
+bool outq_add(struct outq *q, const void *bytes, size_t n);
+
+/* Sends what the stream takes now: OK: all of it; AGAIN: some is left. */
+enum stream_status outq_flush(struct outq *q, struct stream *s);
+
+#endif

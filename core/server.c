@@ -1,0 +1,475 @@
+#include "server.h"
+
+#include "conn.h"
+#include "listener.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SERVER "popd.core.server"
+#define PEER_BUCKETS 256
+#define ACCEPTS_A_TURN 64
+#define PAUSE 0.5 /* seconds without accepting, when the system has nothing left */
+
+struct server {
+    struct server_common *common; /* borrowed */
+    struct conn_host host;        /* not first: its address and the server's are keys of the registry */
+    struct conn *conns;
+    struct conn *peers[PEER_BUCKETS]; /* the admitted ones, by address */
+    struct listener *listeners;       /* each held by the registry */
+    struct alarm pause;
+    size_t count, max_connections, max_per_address; /* 0: no limit */
+    char *capa; /* ours: config.capa */
+    bool tell_empty; /* call the step `empty` when the last one is gone */
+};
+
+static struct server *
+check_server(lua_State *L)
+{
+    return luaL_checkudata(L, 1, SERVER);
+}
+
+/* Connections by address */
+
+static struct conn **
+peer_bucket(struct server *s, const struct net_address *a)
+{
+    unsigned hash = 2166136261u;
+
+    for (size_t i = 0; i < sizeof a->ip; i++)
+        hash = (hash ^ a->ip[i]) * 16777619u;
+    return &s->peers[hash % PEER_BUCKETS];
+}
+
+static size_t
+count_peer(const struct conn *first, const struct net_address *a)
+{
+    size_t n = 0;
+
+    for (const struct conn *c = first; c; c = c->next_peer)
+        n += net_same_host(&c->peer, a);
+    return n;
+}
+
+static const char *
+admit(void *owner, struct conn *c)
+{
+    struct server *s = owner;
+    struct conn **bucket = peer_bucket(s, &c->peer);
+
+    if (s->max_per_address && count_peer(*bucket, &c->peer) >= s->max_per_address)
+        return "too many connections from this address; try again later";
+    c->next_peer = *bucket;
+    c->peer_link = bucket;
+    if (c->next_peer)
+        c->next_peer->peer_link = &c->next_peer;
+    *bucket = c;
+    return NULL;
+}
+
+static int
+push_empty(lua_State *L, void *owner)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &((struct server *)owner)->host);
+    lua_getfield(L, -1, "empty");
+    lua_remove(L, -2);
+    return 0;
+}
+
+static void
+end_empty(lua_State *L, enum task_status status, void *owner)
+{
+    (void)owner;
+    if (status == TASK_FAILED)
+        log_event(LOG_ERROR, "a server could not be ended", "error", luaL_tolstring(L, 1, NULL), NULL);
+}
+
+static void
+gone(void *owner, struct conn *c)
+{
+    struct server *s = owner;
+
+    *c->link = c->next_conn;
+    if (c->next_conn)
+        c->next_conn->link = c->link;
+    if (c->peer_link)
+        *c->peer_link = c->next_peer;
+    if (c->peer_link && c->next_peer)
+        c->next_peer->peer_link = c->peer_link;
+    s->count--;
+    if (s->count == 0 && s->tell_empty)
+        task_start(s->host.tasks, &s->host.limits.callback, push_empty, end_empty, s, NULL);
+}
+
+/* Accepting */
+
+static void
+refuse(int fd)
+{
+    static const char text[] = "-ERR [SYS/TEMP] too many connections; try again later\r\n";
+
+    (void)!send(fd, text, sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    close(fd);
+}
+
+static void
+add_conn(struct server *s, int fd, const struct net_address *peer, bool proxied)
+{
+    struct conn *c = conn_new(&s->host, s->common->last_id + 1, fd, peer, proxied);
+
+    if (!c) {
+        log_event(LOG_ERROR, "out of memory: a connection was dropped", NULL);
+        return;
+    }
+    s->common->last_id++;
+    c->next_conn = s->conns;
+    c->link = &s->conns;
+    if (c->next_conn)
+        c->next_conn->link = &c->next_conn;
+    s->conns = c;
+    s->count++;
+}
+
+static void
+welcome(struct server *s, struct listener *l, int fd, const struct net_address *peer)
+{
+    char text[NET_TEXT];
+
+    if (s->max_connections && s->count >= s->max_connections) {
+        refuse(fd);
+    } else if (l->proxied && !listener_trusts(l, peer)) {
+        net_address_text(peer, text);
+        log_event(LOG_WARNING, "a connection came past the proxy", "peer", text, NULL);
+        close(fd);
+    } else {
+        add_conn(s, fd, peer, l->proxied);
+    }
+}
+
+static void
+resume(void *owner)
+{
+    struct server *s = owner;
+
+    for (struct listener *l = s->listeners; l; l = l->next)
+        ev_io_start(l->loop->ev, &l->io);
+}
+
+/* No descriptor is left: the spare one lets a client be told so.  If even
+ * that fails, nobody is accepted for a moment: the loop must not spin. */
+static void
+overloaded(struct server *s, struct listener *l)
+{
+    struct net_address peer;
+    int fd;
+
+    log_event(LOG_ERROR, "no more descriptors or memory for connections", "reason", strerror(errno), NULL);
+    if (s->common->spare >= 0)
+        close(s->common->spare);
+    fd = net_accept(l->fd, &peer);
+    if (fd >= 0)
+        refuse(fd);
+    s->common->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (l = s->listeners; l; l = l->next)
+        ev_io_stop(l->loop->ev, &l->io);
+    alarm_set(&s->pause, PAUSE);
+}
+
+static void
+on_client(void *owner, struct listener *l)
+{
+    struct server *s = owner;
+    struct net_address peer;
+
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = net_accept(l->fd, &peer);
+
+        if (fd >= 0)
+            welcome(s, l, fd, &peer);
+        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            return overloaded(s, l);
+        else if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return;
+    }
+}
+
+/* Lua's functions */
+
+/* server:add(listener): serves it. */
+static int
+l_add(lua_State *L)
+{
+    struct server *s = check_server(L);
+    struct listener *l;
+
+    listener_start(L, 2, on_client, s);
+    l = listener_check(L, 2);
+    l->next = s->listeners;
+    l->link = &s->listeners;
+    if (l->next)
+        l->next->link = &l->next;
+    s->listeners = l;
+    return 0;
+}
+
+static double
+number_field(lua_State *L, const char *name)
+{
+    double value;
+
+    lua_getfield(L, 2, name);
+    value = lua_tonumber(L, -1); /* false and nil: 0, no limit */
+    lua_pop(L, 1);
+    return value > 0 ? value : 0;
+}
+
+static bool
+flag_field(lua_State *L, const char *name)
+{
+    bool on;
+
+    lua_getfield(L, 2, name);
+    on = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return on;
+}
+
+static void
+set_limits(lua_State *L, struct server *s)
+{
+    struct conn_limits *limits = &s->host.limits;
+
+    limits->login_timeout = number_field(L, "login_timeout");
+    limits->idle_timeout = number_field(L, "idle_timeout");
+    limits->write_timeout = number_field(L, "write_timeout");
+    limits->renew_interval = number_field(L, "renew_interval");
+    limits->callback.seconds = number_field(L, "callback_timeout");
+    limits->callback.instructions = (uint64_t)number_field(L, "callback_instructions");
+    limits->line_limit = (size_t)number_field(L, "line_limit");
+    s->max_connections = (size_t)number_field(L, "max_connections");
+    s->max_per_address = (size_t)number_field(L, "max_per_address");
+    s->host.config.max_failures = (unsigned)number_field(L, "max_failures");
+    s->host.config.max_bad_commands = (unsigned)number_field(L, "max_bad_commands");
+}
+
+/* A list of keywords, as bits of the verbs that they name. */
+static unsigned
+verbs_field(lua_State *L, const char *name)
+{
+    unsigned bits = 0;
+
+    if (lua_getfield(L, 2, name) == LUA_TTABLE)
+        for (lua_Integer i = 1; lua_rawgeti(L, -1, i) == LUA_TSTRING; i++, lua_pop(L, 1)) {
+            size_t len;
+            const char *keyword = lua_tolstring(L, -1, &len);
+            enum verb verb = verb_find(keyword, len);
+
+            if (verb != VERB_OTHER)
+                bits |= VERB_BIT(verb);
+        }
+    lua_settop(L, 2);
+    return bits;
+}
+
+static void
+set_capa(lua_State *L, struct server *s)
+{
+    const char *capa;
+
+    lua_getfield(L, 2, "capa");
+    capa = lua_tostring(L, -1);
+    free(s->capa);
+    s->capa = capa ? strdup(capa) : NULL;
+    s->host.config.capa = s->capa;
+    lua_pop(L, 1);
+}
+
+/* server:set(options): all of them, checked by popd.options. */
+static int
+l_set(lua_State *L)
+{
+    struct server *s = check_server(L);
+    struct session_config *config = &s->host.config;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    set_limits(L, s);
+    set_capa(L, s);
+    config->off = verbs_field(L, "off");
+    config->own = verbs_field(L, "own");
+    config->commands = flag_field(L, "commands");
+    config->capa_hook = flag_field(L, "on_capa");
+    s->host.apop = flag_field(L, "apop");
+    s->host.hooks.connect = flag_field(L, "on_connect");
+    s->host.hooks.retrieved = flag_field(L, "on_retrieved");
+    s->host.hooks.quit = flag_field(L, "on_quit");
+    s->host.hooks.disconnect = flag_field(L, "on_disconnect");
+    s->tell_empty = flag_field(L, "tell_empty");
+    return 0;
+}
+
+/* server:conn_list() -> ids, ascending */
+static int
+l_conn_list(lua_State *L)
+{
+    struct server *s = check_server(L);
+    lua_Integer i = (lua_Integer)s->count;
+
+    lua_createtable(L, (int)s->count, 0);
+    for (struct conn *c = s->conns; c; c = c->next_conn) { /* the newest comes first */
+        lua_pushinteger(L, c->id);
+        lua_rawseti(L, -2, i--);
+    }
+    return 1;
+}
+
+static struct conn *
+find_conn(lua_State *L, struct server *s)
+{
+    lua_Integer id = luaL_checkinteger(L, 2);
+
+    for (struct conn *c = s->conns; c; c = c->next_conn)
+        if (c->id == id && !c->gone)
+            return c;
+    lua_pushnil(L);
+    lua_pushfstring(L, "there is no connection %I", (LUAI_UACINT)id);
+    return NULL;
+}
+
+/* server:conn_state(id) -> table, or nil and the reason */
+static int
+l_conn_state(lua_State *L)
+{
+    struct conn *c = find_conn(L, check_server(L));
+
+    if (!c)
+        return 2;
+    view_push_state(L, c);
+    return 1;
+}
+
+/* server:conn_close(id [, text]) -> true, or nil and the reason */
+static int
+l_conn_close(lua_State *L)
+{
+    struct conn *c = find_conn(L, check_server(L));
+
+    if (!c)
+        return 2;
+    conn_close(c, luaL_optstring(L, 3, NULL));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* server:close_all(): cuts every connection; one in UPDATE finishes first. */
+static int
+l_close_all(lua_State *L)
+{
+    struct server *s = check_server(L);
+
+    for (struct conn *c = s->conns; c; c = c->next_conn)
+        if (c->session.state != SESSION_UPDATE)
+            conn_gone(c, "the server was destroyed");
+    return 0;
+}
+
+static int
+l_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)check_server(L)->count);
+    return 1;
+}
+
+/* The Lua state ends: callbacks cannot run any more. */
+static int
+l_gc(lua_State *L)
+{
+    struct server *s = check_server(L);
+
+    while (s->listeners)
+        listener_close(s->listeners);
+    s->tell_empty = false;
+    while (s->conns)
+        conn_drop(s->conns);
+    alarm_stop(&s->pause);
+    buf_clear(&s->host.scratch);
+    free(s->host.piece);
+    free(s->capa);
+    s->host.piece = s->capa = NULL;
+    return 0;
+}
+
+/* server_new(steps) -> server.  The registry holds it: a server lives until
+ * server:forget(), whoever keeps it. */
+static int
+l_new(lua_State *L)
+{
+    struct server_common *common = lua_touserdata(L, lua_upvalueindex(1));
+    struct server *s;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    s = lua_newuserdatauv(L, sizeof *s, 0);
+    *s = (struct server){ .common = common };
+    s->host = (struct conn_host){ .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s };
+    alarm_init(&s->pause, common->loop, resume, s);
+    luaL_setmetatable(L, SERVER);
+    s->host.piece = malloc(CONN_PIECE);
+    if (!s->host.piece)
+        return luaL_error(L, "out of memory");
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &s->host);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    return 1;
+}
+
+/* server:forget(): nothing of it is open any more; it may be collected. */
+static int
+l_forget(lua_State *L)
+{
+    struct server *s = check_server(L);
+
+    if (s->count > 0 || s->listeners)
+        return luaL_error(L, "the server still has connections or listeners");
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &s->host);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    return 0;
+}
+
+void
+server_open(lua_State *L, struct server_common *common)
+{
+    static const luaL_Reg methods[] = {
+        { "add", l_add },
+        { "set", l_set },
+        { "conn_list", l_conn_list },
+        { "conn_state", l_conn_state },
+        { "conn_close", l_conn_close },
+        { "close_all", l_close_all },
+        { "count", l_count },
+        { "forget", l_forget },
+        { NULL, NULL },
+    };
+
+    common->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    listener_open(L, common->loop);
+    view_open(L);
+    lua_pushlightuserdata(L, common);
+    lua_pushcclosure(L, l_new, 1);
+    lua_setfield(L, -2, "server_new");
+    luaL_newmetatable(L, SERVER);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, l_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}

@@ -1,0 +1,111 @@
+/*
+ * session - the states of a POP3 session (RFC 1939, sections 3 to 7; RFC 2449
+ * CAPA; RFC 3206 codes).
+ *
+ * Pure: it takes one input, appends its reply and returns what it needs next.
+ * It does nothing itself: whoever drives it (conn) reads lines, asks the site
+ * who may enter, loads sizes and sends messages, and tells it the outcome.
+ *
+ *     NEED_LINE     session_line or session_too_long with the next line
+ *     NEED_LOGIN    is `login` who it says?  then session_opened, session_refused
+ *     NEED_OCTETS   set the size of message `number` (0: all) in `maildrop`;
+ *     NEED_UIDS     likewise the unique-ids;        then session_resume, session_answer
+ *     NEED_CAPA     session_capa, let the site edit, send, then session_done
+ *     NEED_MESSAGE  have message `number` ready;    then session_sending, session_answer
+ *     NEED_COMMAND  run the site's own command;     then session_answer, session_done, session_unknown
+ *     NEED_MORE     session_more when there is room for output
+ *     NEED_UPDATE   delete what is marked, unlock;  then session_updated
+ *     NEED_CLOSE    send what there is, then close; no further call
+ */
+#ifndef POPD_SESSION_H
+#define POPD_SESSION_H
+
+#include "buf.h"
+#include "command.h"
+#include "maildrop.h"
+
+enum session_state { SESSION_AUTHORIZATION, SESSION_TRANSACTION, SESSION_UPDATE };
+
+enum need {
+    NEED_LINE, NEED_LOGIN, NEED_OCTETS, NEED_UIDS, NEED_CAPA, NEED_MESSAGE,
+    NEED_COMMAND, NEED_MORE, NEED_UPDATE, NEED_CLOSE
+};
+
+#define VERB_BIT(verb) (1u << (verb))
+
+/* What a server offers; one for many sessions, and constant for a session's
+ * step.  Borrowed by session. */
+struct session_config {
+    unsigned off;  /* VERB_BITs switched off: unknown commands */
+    unsigned own;  /* VERB_BITs that the site replaced: NEED_COMMAND */
+    bool commands; /* the site has commands of its own */
+    bool capa_hook; /* the site edits CAPA's lines */
+    const char *capa; /* further CAPA lines, each ended by '\n'; or NULL */
+    unsigned max_failures;     /* logins; 0: no limit */
+    unsigned max_bad_commands; /* in a row; 0: no limit */
+};
+
+enum login_kind { LOGIN_USER, LOGIN_APOP };
+
+struct session {
+    const struct session_config *config; /* borrowed from the server */
+    enum session_state state;
+    struct maildrop maildrop;
+    struct command command; /* while it is being served; its slices are the caller's line's */
+    uint64_t number;        /* what the need is about */
+    struct buf name;        /* USER's argument, or the name that entered; ours */
+    bool named;             /* USER was the command before */
+    enum login_kind kind;   /* NEED_LOGIN; afterwards how it entered */
+    bool apop;              /* APOP is offered: the greeting had a stamp */
+    bool no_dele;           /* the storage cannot delete */
+    unsigned failures;      /* refused logins */
+    unsigned bad;           /* bad commands in a row */
+    uint64_t cursor;        /* NEED_MORE: the last item told */
+};
+
+void session_init(struct session *s, const struct session_config *config);
+void session_clear(struct session *s);
+
+/* The greeting; stamp "<…@…>" where APOP is offered, else NULL. */
+enum need session_greet(struct session *s, const char *stamp, struct buf *out);
+
+/* A line without its end.  The slices of s->command point into it until the
+ * session needs the next line. */
+enum need session_line(struct session *s, char *line, size_t len, struct buf *out);
+
+/* A line was longer than the limit. */
+enum need session_too_long(struct session *s, struct buf *out);
+
+/* NEED_COMMAND's outcome where the site has no such command. */
+enum need session_unknown(struct session *s, struct buf *out);
+
+/* NEED_LOGIN's outcomes.  opened: `maildrop` was opened by the caller.
+ * refused: code may be NULL; `counts` tells whether it was a wrong secret. */
+enum need session_opened(struct session *s, struct buf *out);
+enum need session_refused(struct session *s, const char *code, const char *text, bool counts, struct buf *out);
+
+/* What was needed is there: goes on with the command. */
+enum need session_resume(struct session *s, struct buf *out);
+
+/* The message is there: appends the +OK that goes before it.  The message
+ * follows (dotstuff); then session_done. */
+enum need session_sending(struct session *s, struct buf *out);
+
+/* The command ends with this one line; of a script, of any bytes.  *fault gets
+ * reply_fault bits; may be NULL. */
+enum need session_answer(struct session *s, bool ok, const char *code, const char *text, size_t len,
+                         unsigned *fault, struct buf *out);
+
+/* The command's whole reply was sent by the caller. */
+enum need session_done(struct session *s);
+
+/* CAPA's lines, each ended by '\n', as they are offered now. */
+void session_capa(const struct session *s, struct buf *lines);
+
+/* The next items of a list, about `room` octets of them. */
+enum need session_more(struct session *s, size_t room, struct buf *out);
+
+/* NEED_UPDATE's outcome: text NULL for success, else what failed. */
+enum need session_updated(struct session *s, const char *text, struct buf *out);
+
+#endif

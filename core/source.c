@@ -1,0 +1,265 @@
+#include "source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SOURCE "popd.source"
+#define READ_ROOM 65536
+
+/* Its user values. */
+enum { VALUE_CHUNK = 1, VALUE_PULL, VALUE_CLOSE, VALUE_COUNT = 3 };
+
+struct source {
+    int fd;            /* ours; -1: not a file */
+    uint64_t at, left; /* of a file */
+    const char *bytes; /* in the string VALUE_CHUNK */
+    size_t len;
+    bool pulls; /* VALUE_PULL is asked when the chunk is used up */
+    bool closes; /* VALUE_CLOSE was not taken yet */
+};
+
+static struct source *
+new_source(lua_State *L)
+{
+    struct source *s = lua_newuserdatauv(L, sizeof *s, VALUE_COUNT);
+
+    *s = (struct source){ .fd = -1 };
+    luaL_setmetatable(L, SOURCE);
+    return s;
+}
+
+static void
+source_close(struct source *s)
+{
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+struct source *
+source_hold(lua_State *L, int index)
+{
+    struct source *s = luaL_testudata(L, index, SOURCE);
+
+    if (!s)
+        return NULL;
+    lua_pushvalue(L, index);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    return s;
+}
+
+void
+source_drop(lua_State *L, struct source *s)
+{
+    source_close(s);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+}
+
+static int
+l_gc(lua_State *L)
+{
+    source_close(luaL_checkudata(L, 1, SOURCE));
+    return 0;
+}
+
+static int
+l_bytes(lua_State *L)
+{
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 1, &len);
+    struct source *s = new_source(L);
+
+    s->bytes = bytes;
+    s->len = len;
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, VALUE_CHUNK);
+    return 1;
+}
+
+/* Opens the range; returns what is wrong, or NULL. */
+static const char *
+open_range(struct source *s, const char *path, uint64_t offset, bool whole, uint64_t length)
+{
+    struct stat st;
+
+    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (s->fd < 0 || fstat(s->fd, &st) != 0)
+        return strerror(errno);
+    if (!S_ISREG(st.st_mode))
+        return "not a regular file";
+    if (offset > (uint64_t)st.st_size)
+        return "the file ends before the offset";
+    if (!whole && length > (uint64_t)st.st_size - offset)
+        return "the file is shorter than promised";
+    s->at = offset;
+    s->left = whole ? (uint64_t)st.st_size - offset : length;
+    return NULL;
+}
+
+/* source_file(path, offset [, length]) */
+static int
+l_file(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    lua_Integer offset = luaL_optinteger(L, 2, 0);
+    lua_Integer length = luaL_optinteger(L, 3, -1);
+    struct source *s = new_source(L);
+    const char *why;
+
+    luaL_argcheck(L, offset >= 0, 2, "an offset of 0 or more expected");
+    luaL_argcheck(L, lua_isnoneornil(L, 3) || length >= 0, 3, "a length of 0 or more expected");
+    why = open_range(s, path, (uint64_t)offset, length < 0, (uint64_t)length);
+    if (!why)
+        return 1;
+    source_close(s);
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, why);
+    return 2;
+}
+
+static int
+l_pull(lua_State *L)
+{
+    struct source *s;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    s = new_source(L);
+    s->pulls = true;
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, VALUE_PULL);
+    s->closes = !lua_isnoneornil(L, 2);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, VALUE_CLOSE);
+    return 1;
+}
+
+static enum source_status
+next_of_file(struct source *s, char *room, size_t n, size_t *got, const char **why)
+{
+    size_t want = s->left < n ? (size_t)s->left : n;
+    ssize_t r;
+
+    if (want == 0)
+        return SOURCE_END;
+    do
+        r = pread(s->fd, room, want, (off_t)s->at);
+    while (r < 0 && errno == EINTR);
+    if (r <= 0) {
+        *why = r < 0 ? strerror(errno) : "the file became shorter while it was read";
+        return SOURCE_FAILED;
+    }
+    *got = (size_t)r;
+    s->at += (size_t)r;
+    s->left -= (size_t)r;
+    return SOURCE_BYTES;
+}
+
+enum source_status
+source_next(struct source *s, char *room, size_t n, const char **bytes, size_t *got, const char **why)
+{
+    if (s->fd >= 0) {
+        *bytes = room;
+        return next_of_file(s, room, n, got, why);
+    }
+    if (s->len == 0)
+        return s->pulls ? SOURCE_PULL : SOURCE_END;
+    *got = s->len < n ? s->len : n;
+    *bytes = s->bytes;
+    s->bytes += *got;
+    s->len -= *got;
+    return SOURCE_BYTES;
+}
+
+static void
+push_value(lua_State *L, struct source *s, int which)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+    lua_getiuservalue(L, -1, which);
+    lua_remove(L, -2);
+}
+
+void
+source_push_pull(lua_State *L, struct source *s)
+{
+    push_value(L, s, VALUE_PULL);
+}
+
+void
+source_feed(lua_State *L, struct source *s)
+{
+    size_t len = 0;
+    const char *bytes = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &len) : NULL;
+
+    s->bytes = bytes;
+    s->len = len;
+    s->pulls = bytes != NULL;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, VALUE_CHUNK);
+    lua_pop(L, 1);
+}
+
+bool
+source_has_close(const struct source *s)
+{
+    return s->closes;
+}
+
+void
+source_push_close(lua_State *L, struct source *s)
+{
+    s->closes = false;
+    push_value(L, s, VALUE_CLOSE);
+}
+
+/* read(source) for Lua: "" where the caller is to pull. */
+static int
+l_read(lua_State *L)
+{
+    struct source *s = luaL_checkudata(L, 1, SOURCE);
+    luaL_Buffer b;
+    const char *bytes, *why = NULL;
+    size_t got = 0;
+    char *room = luaL_buffinitsize(L, &b, READ_ROOM);
+
+    switch (source_next(s, room, READ_ROOM, &bytes, &got, &why)) {
+    case SOURCE_BYTES:
+        lua_pushlstring(L, bytes, got);
+        return 1;
+    case SOURCE_PULL:
+        lua_pushliteral(L, "");
+        return 1;
+    case SOURCE_END:
+        lua_pushnil(L);
+        return 1;
+    case SOURCE_FAILED:
+        break;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, why);
+    return 2;
+}
+
+void
+source_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "source_bytes", l_bytes },
+        { "source_file", l_file },
+        { "source_pull", l_pull },
+        { "source_read", l_read },
+        { NULL, NULL },
+    };
+
+    luaL_setfuncs(L, functions, 0);
+    luaL_newmetatable(L, SOURCE);
+    lua_pushcfunction(L, l_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}

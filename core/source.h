@@ -1,0 +1,51 @@
+/*
+ * source - a message as bytes, a file's range, or a pull function.
+ *
+ * Made by Lua (popd.handle), read by C.  A source is a full userdata; whoever
+ * holds it holds a reference to it.  Bytes and files are read here; a pull
+ * function is called by the holder as a task (it may wait), which hands each
+ * chunk in with source_feed.
+ */
+#ifndef POPD_SOURCE_H
+#define POPD_SOURCE_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum source_status {
+    SOURCE_BYTES, /* *bytes, *n: some of the message */
+    SOURCE_PULL,  /* call the function, then source_feed its result */
+    SOURCE_END,   /* that was all */
+    SOURCE_FAILED /* *why: it cannot be read to its end */
+};
+
+struct source;
+
+/* The functions that make sources, into the table on top of the stack:
+ *   source_bytes(string); source_file(path, offset, length or nil) -> source,
+ *   or nil and the reason; source_pull(function [, close function]).
+ * And read(source): the next chunk, "" for "pull", nil at the end, nil and an
+ * error.  [-0, +0, e] */
+void source_open(lua_State *L);
+
+/* Takes hold of the source at an index: it lives until source_drop, which also
+ * closes its file.  NULL: there is none.  [-0, +0, e] */
+struct source *source_hold(lua_State *L, int index);
+void source_drop(lua_State *L, struct source *s);
+
+/* The next bytes, at most n; from a file they are read into room. */
+enum source_status source_next(struct source *s, char *room, size_t n, const char **bytes, size_t *got,
+                               const char **why);
+
+/* Pushes the pull function.  Then hands in its result, the value at index 1 of
+ * L: a string, or nil for the end.  Allocates: called protected. */
+void source_push_pull(lua_State *L, struct source *s);
+void source_feed(lua_State *L, struct source *s);
+
+/* Whether there is a close function that was not taken yet; pushes it, once. */
+void source_push_close(lua_State *L, struct source *s);
+bool source_has_close(const struct source *s);
+
+#endif

@@ -1,0 +1,68 @@
+#include "stream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What stream_finish takes away at most: a client that never stops sending is
+ * not waited for. */
+#define UNREAD_MAX 65536
+
+void
+stream_open(struct stream *s, int fd)
+{
+    *s = (struct stream){ .fd = fd };
+}
+
+void
+stream_close(struct stream *s)
+{
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+static enum stream_status
+failed(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? STREAM_AGAIN : STREAM_ERROR;
+}
+
+enum stream_status
+stream_read(struct stream *s, void *bytes, size_t n, size_t *got)
+{
+    ssize_t r = recv(s->fd, bytes, n, 0);
+
+    *got = 0;
+    if (r < 0)
+        return failed();
+    *got = (size_t)r;
+    s->bytes_in += (size_t)r;
+    return r ? STREAM_OK : STREAM_EOF;
+}
+
+enum stream_status
+stream_write(struct stream *s, const void *bytes, size_t n, size_t *put)
+{
+    ssize_t r = send(s->fd, bytes, n, MSG_NOSIGNAL);
+
+    *put = 0;
+    if (r < 0)
+        return failed();
+    *put = (size_t)r;
+    s->bytes_out += (size_t)r;
+    return STREAM_OK;
+}
+
+void
+stream_finish(struct stream *s)
+{
+    char unread[4096];
+    size_t got, sum = 0;
+
+    if (s->fd < 0)
+        return;
+    shutdown(s->fd, SHUT_WR);
+    while (sum < UNREAD_MAX && stream_read(s, unread, sizeof unread, &got) == STREAM_OK)
+        sum += got;
+}

@@ -1,0 +1,515 @@
+#include "task.h"
+
+#include "log.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Instructions between two looks: about a millisecond of Lua. */
+#define LOOK_EVERY 100000
+
+struct task {
+    struct tasks *tasks; /* borrowed */
+    struct task *next_task, **link;
+    lua_State *co;       /* anchored in the registry; NULL once given back */
+    struct task_limits limits;
+    uint64_t spent; /* instructions */
+    double started; /* loop time */
+    bool waiting;   /* a wait of `cancel` is under way */
+    const char *why; /* set once its time is up: what a wait raises from now on */
+    struct alarm deadline;
+    struct turn turn; /* goes on after a forced yield */
+    void (*cancel)(void *);
+    void *waiter; /* cancel's owner */
+    task_ended *ended;
+    void *owner;
+    struct task **handle; /* the caller's; NULL: it wants none */
+};
+
+static const char tasks_key;
+static const char wait_token;
+
+static const char *const expired_text = "the callback's time is up (callback_timeout)";
+static const char *const budget_text = "the callback used up its instructions (callback_instructions)";
+
+void *
+task_token(void)
+{
+    return (void *)&wait_token;
+}
+
+/* The hook finds its tasks by the registry: lua_getextraspace is the host's.
+ * Reading a light key allocates nothing. */
+static struct tasks *
+find_tasks(lua_State *L)
+{
+    struct tasks *ts;
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &tasks_key);
+    ts = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return ts;
+}
+
+void
+tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
+{
+    *ts = (struct tasks){ .loop = loop };
+    lua_pushlightuserdata(L, ts);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &tasks_key);
+    ts->L = lua_newthread(L);
+    lua_sethook(ts->L, NULL, 0, 0); /* a new thread has its maker's hook */
+    lua_rawsetp(L, LUA_REGISTRYINDEX, ts->L);
+}
+
+/* [-0, +0, e] */
+static lua_State *
+take_coroutine(lua_State *L, struct tasks *ts)
+{
+    lua_State *co;
+
+    if (ts->spares > 0)
+        return ts->spare[--ts->spares];
+    co = lua_newthread(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, co);
+    return co;
+}
+
+static void
+close_coroutine(lua_State *co, lua_State *from)
+{
+#if LUA_VERSION_RELEASE_NUM >= 50406
+    lua_closethread(co, from);
+#else
+    (void)from;
+    lua_resetthread(co);
+#endif
+    lua_settop(co, 0);
+}
+
+/* [-0, +0, e] */
+static void
+give_back(lua_State *L, struct tasks *ts, lua_State *co)
+{
+    lua_sethook(co, NULL, 0, 0);
+    lua_settop(co, 0);
+    if (ts->spares < sizeof ts->spare / sizeof *ts->spare) {
+        ts->spare[ts->spares++] = co;
+        return;
+    }
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, co);
+}
+
+static void
+on_hook(lua_State *L, lua_Debug *ar)
+{
+    struct tasks *ts = find_tasks(L);
+    struct task *t = ts ? ts->running : NULL;
+
+    (void)ar;
+    if (!t)
+        return;
+    t->spent += LOOK_EVERY;
+    if (!t->why && t->limits.instructions && t->spent > t->limits.instructions)
+        t->why = budget_text;
+    if (t->why) { /* from now on at every instruction: a pcall in a loop does not survive that */
+        lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+        luaL_error(L, "%s", t->why);
+    }
+    if (L == t->co && lua_isyieldable(L))
+        lua_yield(L, 0);
+}
+
+void
+task_adopt(struct tasks *ts, lua_State *co)
+{
+    if (ts->running && lua_gethook(co) != on_hook)
+        lua_sethook(co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+}
+
+struct ending {
+    struct task *task;
+    enum task_status status;
+};
+
+/* Runs protected: (light ending, results or error …). */
+static int
+call_ended(lua_State *L)
+{
+    struct ending *e = lua_touserdata(L, 1);
+
+    lua_remove(L, 1);
+    e->task->ended(L, e->status, e->task->owner);
+    return 0;
+}
+
+/* Runs protected: puts the coroutine among the spare ones. */
+static int
+call_give_back(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+
+    give_back(L, t->tasks, t->co);
+    return 0;
+}
+
+static void
+log_raised(lua_State *L, const char *what)
+{
+    const char *text = lua_tostring(L, -1);
+
+    log_event(LOG_ERROR, what, "error", text ? text : "(no text)", NULL);
+    lua_pop(L, 1);
+}
+
+static bool
+call_protected(struct task *t, lua_CFunction f, const char *what)
+{
+    lua_State *L = t->tasks->L;
+
+    lua_pushcfunction(L, f);
+    lua_pushlightuserdata(L, t);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+        return true;
+    log_raised(L, what);
+    return false;
+}
+
+/* Calls `ended` with n values that are on top of the work stack. */
+static void
+tell_end(struct task *t, enum task_status status, int n)
+{
+    struct ending e = { t, status };
+    lua_State *L = t->tasks->L;
+
+    if (t->handle)
+        *t->handle = NULL;
+    lua_pushcfunction(L, call_ended);
+    lua_insert(L, -n - 1);
+    lua_pushlightuserdata(L, &e);
+    lua_insert(L, -n - 1);
+    if (lua_pcall(L, n + 1, 0, 0) != LUA_OK)
+        log_raised(L, "what follows a callback failed");
+}
+
+static void
+task_free(struct task *t)
+{
+    *t->link = t->next_task;
+    if (t->next_task)
+        t->next_task->link = t->link;
+    alarm_stop(&t->deadline);
+    turn_cancel(&t->turn, t->tasks->loop);
+    t->tasks->count--;
+    free(t);
+}
+
+void
+tasks_close(struct tasks *ts)
+{
+    while (ts->all) {
+        task_unwait(ts->all);
+        task_free(ts->all);
+    }
+}
+
+/* The task is over; n values on its stack are its results, or its error. */
+static void
+end(struct task *t, enum task_status status, int n)
+{
+    lua_State *L = t->tasks->L;
+
+    alarm_stop(&t->deadline);
+    if (!lua_checkstack(L, n + 4)) {
+        lua_pop(t->co, n);
+        lua_pushliteral(t->co, "the callback returned too many values");
+        status = TASK_FAILED;
+        n = 1;
+    }
+    lua_xmove(t->co, L, n);
+    if (lua_status(t->co) != LUA_OK)
+        close_coroutine(t->co, L); /* runs what the script left to be closed */
+    tell_end(t, status, n);
+    call_protected(t, call_give_back, "a coroutine could not be kept");
+    task_free(t);
+}
+
+/* A task failed: puts a traceback into its error, if that is a text. */
+static int
+add_traceback(lua_State *L)
+{
+    lua_State *co = lua_touserdata(L, 1);
+
+    luaL_traceback(L, co, lua_tostring(co, -1), 0);
+    lua_xmove(L, co, 1);
+    return 0;
+}
+
+static void
+fail(struct task *t)
+{
+    lua_State *L = t->tasks->L;
+
+    if (lua_type(t->co, -1) == LUA_TSTRING && lua_checkstack(t->co, 2)) {
+        lua_pushcfunction(L, add_traceback);
+        lua_pushlightuserdata(L, t->co);
+        if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+            lua_pop(L, 1); /* without a traceback, then */
+    }
+    end(t, TASK_FAILED, 1);
+}
+
+static void
+set_deadline(struct task *t)
+{
+    double left;
+
+    if (t->limits.seconds <= 0 || t->deadline.link || t->why)
+        return;
+    left = t->started + t->limits.seconds - loop_now();
+    alarm_set(&t->deadline, left > 0 ? left : 0);
+}
+
+/* The coroutine yielded: for a wait, for others' turn, or by mistake. */
+static enum task_status
+pause_task(struct task *t, int n)
+{
+    if (n == 0 && !t->waiting) {
+        turn_queue(&t->turn, t->tasks->loop);
+    } else if (!t->waiting || lua_touserdata(t->co, -n) != &wait_token) {
+        lua_pop(t->co, n);
+        task_unwait(t);
+        lua_pushliteral(t->co, "a callback yielded by itself; to wait it calls popd.sleep and the like");
+        fail(t);
+        return TASK_FAILED;
+    }
+    lua_pop(t->co, n);
+    set_deadline(t);
+    return TASK_WAITING;
+}
+
+static enum task_status
+run(struct task *t, int args)
+{
+    struct task *before = t->tasks->running;
+    int results = 0, status;
+
+    t->tasks->running = t;
+    status = lua_resume(t->co, t->tasks->L, args, &results);
+    t->tasks->running = before;
+    if (status == LUA_YIELD)
+        return pause_task(t, results);
+    if (status == LUA_OK) {
+        end(t, TASK_DONE, results);
+        return TASK_DONE;
+    }
+    task_unwait(t);
+    fail(t);
+    return TASK_FAILED;
+}
+
+static void
+on_turn(void *owner)
+{
+    run(owner, 0);
+}
+
+/* Runs protected: what ends a wait that is given up, false and the reason;
+ * the waiting function raises it. */
+static int
+push_refusal(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+
+    lua_pushboolean(L, 0);
+    lua_pushstring(L, t->why);
+    lua_xmove(L, t->co, 2);
+    return 0;
+}
+
+void
+task_cancel(struct task *t, const char *why)
+{
+    t->why = why;
+    if (!t->waiting)
+        return;
+    task_unwait(t);
+    if (!lua_checkstack(t->co, 3))
+        return;
+    if (call_protected(t, push_refusal, "a wait could not be cancelled"))
+        run(t, 2);
+}
+
+static void
+on_deadline(void *owner)
+{
+    task_cancel(owner, expired_text);
+}
+
+/* Runs protected: (light task, light push): a coroutine with function and arguments. */
+static int
+prepare(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    task_push *push = *(task_push **)lua_touserdata(L, 2);
+    int args;
+
+    lua_settop(L, 0);
+    t->co = take_coroutine(L, t->tasks);
+    luaL_checkstack(t->co, 16, NULL);
+    lua_sethook(t->co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+    args = push(L, t->owner);
+    luaL_checkstack(t->co, args + 1, NULL);
+    lua_xmove(L, t->co, args + 1);
+    lua_pushinteger(L, args);
+    return 1;
+}
+
+static struct task *
+new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, void *owner, struct task **handle)
+{
+    struct task *t = calloc(1, sizeof *t);
+
+    if (!t)
+        return NULL;
+    t->tasks = ts;
+    t->limits = *limits;
+    t->started = loop_now();
+    t->ended = ended;
+    t->owner = owner;
+    t->handle = handle;
+    t->turn.run = on_turn;
+    t->turn.owner = t;
+    alarm_init(&t->deadline, ts->loop, on_deadline, t);
+    t->next_task = ts->all;
+    t->link = &ts->all;
+    if (t->next_task)
+        t->next_task->link = &t->next_task;
+    ts->all = t;
+    ts->count++;
+    return t;
+}
+
+/* Not even its coroutine could be had; the error is on the work stack. */
+static enum task_status
+fail_early(struct task *t)
+{
+    tell_end(t, TASK_FAILED, 1);
+    if (t->co)
+        call_protected(t, call_give_back, "a coroutine could not be kept");
+    task_free(t);
+    return TASK_FAILED;
+}
+
+static enum task_status
+fail_without_memory(struct tasks *ts, task_ended *ended, void *owner)
+{
+    struct task none = { .tasks = ts, .ended = ended, .owner = owner };
+
+    lua_pushliteral(ts->L, "out of memory");
+    tell_end(&none, TASK_FAILED, 1);
+    return TASK_FAILED;
+}
+
+enum task_status
+task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, task_ended *ended, void *owner,
+           struct task **handle)
+{
+    struct task *t = new_task(ts, limits, ended, owner, handle);
+    lua_State *L = ts->L;
+    int args;
+
+    if (handle)
+        *handle = t;
+    if (!t)
+        return fail_without_memory(ts, ended, owner);
+    lua_pushcfunction(L, prepare);
+    lua_pushlightuserdata(L, t);
+    lua_pushlightuserdata(L, &push);
+    if (lua_pcall(L, 2, 1, 0) != LUA_OK)
+        return fail_early(t);
+    args = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return run(t, args);
+}
+
+struct task *
+task_running(lua_State *L, struct tasks *ts, const char *what)
+{
+    if (!ts->running)
+        luaL_error(L, "popd.%s: there is no callback here that could wait", what);
+    if (!lua_isyieldable(L))
+        luaL_error(L,
+                   "popd.%s cannot wait here: inside table.sort, string.gsub, require, a finalizer and other C "
+                   "functions Lua cannot be paused; do the waiting before and pass the result in",
+                   what);
+    if (ts->running->why)
+        luaL_error(L, "%s", ts->running->why);
+    return ts->running;
+}
+
+/* What comes down to the waiting function: true and its results, or false and
+ * the reason to raise. */
+static int
+after_wait(lua_State *L, int status, lua_KContext context)
+{
+    int base = (int)context;
+
+    (void)status;
+    if (!lua_toboolean(L, base + 1)) {
+        lua_settop(L, base + 2);
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        if (lua_type(L, -1) == LUA_TSTRING)
+            lua_concat(L, 2);
+        return lua_error(L);
+    }
+    return lua_gettop(L) - base - 1;
+}
+
+int
+task_wait(lua_State *L, struct task *t, void (*cancel)(void *), void *owner)
+{
+    t->waiting = true;
+    t->cancel = cancel;
+    t->waiter = owner;
+    lua_settop(L, 0);
+    lua_pushlightuserdata(L, task_token());
+    return lua_yieldk(L, 1, 0, after_wait);
+}
+
+void
+task_unwait(struct task *t)
+{
+    void (*cancel)(void *) = t->cancel;
+
+    if (!t->waiting)
+        return;
+    t->waiting = false;
+    t->cancel = NULL;
+    cancel(t->waiter);
+}
+
+void
+task_resume(struct task *t, int (*push)(lua_State *, void *), void *owner)
+{
+    int n;
+
+    t->waiting = false;
+    t->cancel = NULL;
+    if (!lua_checkstack(t->co, 8))
+        return;
+    lua_pushboolean(t->co, 1);
+    n = push(t->co, owner);
+    run(t, n + 1);
+}
+
+void
+task_extend(struct task *t, double seconds)
+{
+    t->started += seconds;
+    alarm_stop(&t->deadline);
+    set_deadline(t);
+}

@@ -1,0 +1,95 @@
+/*
+ * task - a Lua function that runs in a coroutine and may wait.
+ *
+ * A task ends DONE or FAILED, at once or after any number of waits; `ended` is
+ * called then, once, also when task_start itself ends it.  While it waits it
+ * costs its coroutine and nothing else: a later event resumes it.
+ *
+ * What may raise runs protected: arguments are pushed by a function of the
+ * caller's (task_push), and results are read in `ended`, which runs under
+ * lua_pcall with the results on its stack.  So a loop callback never raises.
+ *
+ * Guards: a deadline, waiting included, and a budget of instructions.  When
+ * the deadline is up a wait raises; when the budget is spent every further
+ * instruction raises, so that a loop that hides in pcall ends too.  In between
+ * a long run is cut by forced yields, so that others get their turn.
+ */
+#ifndef POPD_TASK_H
+#define POPD_TASK_H
+
+#include "loop.h"
+#include <lua.h>
+#include <stdint.h>
+
+enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED };
+
+struct task;
+
+/* All tasks of one Lua state.  One owner: the module. */
+struct tasks {
+    struct loop *loop;    /* borrowed */
+    lua_State *L;         /* a thread of ours to work on; anchored in the registry */
+    struct task *running; /* whose code runs now, or NULL */
+    lua_State *spare[16]; /* coroutines to use again; anchored in the registry */
+    size_t spares;
+    struct task *all;
+    size_t count; /* of all, for specs to see that nothing is left behind */
+};
+
+struct task_limits {
+    double seconds;        /* deadline; 0: none */
+    uint64_t instructions; /* 0: none, but yields are forced all the same */
+};
+
+/* Pushes the function and its arguments; returns how many arguments.  Runs
+ * protected: may raise, then the task FAILED with that error. */
+typedef int task_push(lua_State *L, void *owner);
+
+/* The end of a task: DONE with its results, or FAILED with one value, the
+ * error, on L from index 1.  Runs protected; what it raises is logged. */
+typedef void task_ended(lua_State *L, enum task_status status, void *owner);
+
+/* Called where Lua calls C; raises if it is out of memory. */
+void tasks_open(struct tasks *ts, struct loop *loop, lua_State *L);
+
+/* Frees tasks that still wait, without a word to them: the Lua state ends. */
+void tasks_close(struct tasks *ts);
+
+/* Starts a task; task_status tells whether it ended already.  The handle that
+ * *handle gets is good until `ended` was called (NULL from then on); handle
+ * may be NULL. */
+enum task_status task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, task_ended *ended,
+                            void *owner, struct task **handle);
+
+/* Makes a waiting task's wait raise; nothing if it does not wait. */
+void task_cancel(struct task *t, const char *why);
+
+/* The task whose code runs on L.  Raises, with a text that says what to do,
+ * where there is none or L cannot yield (inside table.sort, say).  `what`
+ * names the function that wants to wait. */
+struct task *task_running(lua_State *L, struct tasks *ts, const char *what);
+
+/* Waits: the last call of a C function that Lua called, `return task_wait(…)`.
+ * cancel(owner) is called if the wait is given up before task_resume; the
+ * event must not come after that.  [-0, +results, e] */
+int task_wait(lua_State *L, struct task *t, void (*cancel)(void *owner), void *owner);
+
+/* The wait is over: push puts its results on the task's stack, and returns how
+ * many.  It must not raise: nil, booleans, numbers and literals only. */
+void task_resume(struct task *t, int (*push)(lua_State *L, void *owner), void *owner);
+
+/* The deadline moves that many seconds away: for a delay that policy asks for. */
+void task_extend(struct task *t, double seconds);
+
+/* The wait of a coroutine inside the running task is carried to the task by
+ * its resumer; where that one cannot yield, it takes the wait back. */
+void task_unwait(struct task *t);
+
+/* A coroutine of the script's that is about to run inside the running task
+ * gets the task's guards. */
+void task_adopt(struct tasks *ts, lua_State *co);
+
+/* What a coroutine yields when it waits. */
+void *task_token(void);
+
+#endif

@@ -1,0 +1,1034 @@
+/*
+ * testing - popd.testing: the pure parts for specs; test builds only.
+ *
+ * Every function is as thin as it can be: it takes Lua values, calls the pure
+ * part, and gives back all that it said.
+ */
+#include "buf.h"
+#include "command.h"
+#include "digest.h"
+#include "dotstuff.h"
+#include "linebuf.h"
+#include "maildrop.h"
+#include "proxyproto.h"
+#include "reply.h"
+#include "session.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <string.h>
+
+int luaopen_popd_testing(lua_State *L);
+
+#define LINEBUF "popd.testing.linebuf"
+#define MAILDROP "popd.testing.maildrop"
+#define SESSION "popd.testing.session"
+#define BUF "popd.testing.buf"
+
+/* Pushes what is in b, and empties it.  [-0, +1, m] */
+static int
+push_buf(lua_State *L, struct buf *b)
+{
+    if (b->failed)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, b->data ? b->data : "", b->len);
+    buf_clear(b);
+    return 1;
+}
+
+/* Pushes a number, or nil for MAILDROP_UNKNOWN.  [-0, +1, -] */
+static int
+push_octets(lua_State *L, uint64_t octets)
+{
+    if (octets == MAILDROP_UNKNOWN)
+        lua_pushnil(L);
+    else
+        lua_pushinteger(L, (lua_Integer)octets);
+    return 1;
+}
+
+static uint64_t
+opt_octets(lua_State *L, int arg)
+{
+    return lua_isnoneornil(L, arg) ? MAILDROP_UNKNOWN : (uint64_t)luaL_checkinteger(L, arg);
+}
+
+static bool
+opt_boolean(lua_State *L, int arg, bool otherwise)
+{
+    return lua_isnoneornil(L, arg) ? otherwise : lua_toboolean(L, arg);
+}
+
+/* Makes the metatable of a class: its methods, and how it is given back. */
+static void
+new_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
+{
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}
+
+/* --- buf --- */
+
+static int
+l_buf_new(lua_State *L)
+{
+    struct buf *b = lua_newuserdatauv(L, sizeof *b, 0);
+
+    *b = (struct buf){0};
+    luaL_setmetatable(L, BUF);
+    return 1;
+}
+
+static struct buf *
+check_buf(lua_State *L)
+{
+    return luaL_checkudata(L, 1, BUF);
+}
+
+static int
+l_buf_gc(lua_State *L)
+{
+    buf_clear(check_buf(L));
+    return 0;
+}
+
+static int
+l_buf_add(lua_State *L)
+{
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+
+    buf_add(check_buf(L), bytes, n);
+    return 0;
+}
+
+/* printf(text, number): "text number" */
+static int
+l_buf_printf(lua_State *L)
+{
+    buf_printf(check_buf(L), "%s %d", luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3));
+    return 0;
+}
+
+/* reserve(n) -> whether there is room; n may be negative: a huge number. */
+static int
+l_buf_reserve(lua_State *L)
+{
+    lua_pushboolean(L, buf_reserve(check_buf(L), (size_t)luaL_checkinteger(L, 2)) != NULL);
+    return 1;
+}
+
+static int
+l_buf_bytes(lua_State *L)
+{
+    struct buf *b = check_buf(L);
+
+    lua_pushlstring(L, b->data ? b->data : "", b->len);
+    lua_pushboolean(L, b->failed);
+    return 2;
+}
+
+/* wipe() -> all the memory that the buffer keeps */
+static int
+l_buf_wipe(lua_State *L)
+{
+    struct buf *b = check_buf(L);
+
+    buf_wipe(b);
+    lua_pushlstring(L, b->data ? b->data : "", b->cap);
+    return 1;
+}
+
+static int
+l_buf_clear(lua_State *L)
+{
+    buf_clear(check_buf(L));
+    return 0;
+}
+
+static const luaL_Reg buf_methods[] = {
+    {"add", l_buf_add},     {"printf", l_buf_printf}, {"reserve", l_buf_reserve},
+    {"bytes", l_buf_bytes}, {"wipe", l_buf_wipe},     {"clear", l_buf_clear},
+    {NULL, NULL},
+};
+
+/* --- linebuf --- */
+
+static int
+l_linebuf_new(lua_State *L)
+{
+    size_t limit = (size_t)luaL_checkinteger(L, 1);
+    struct linebuf *lb = lua_newuserdatauv(L, sizeof *lb, 0);
+
+    linebuf_init(lb, limit);
+    luaL_setmetatable(L, LINEBUF);
+    return 1;
+}
+
+static struct linebuf *
+check_linebuf(lua_State *L)
+{
+    return luaL_checkudata(L, 1, LINEBUF);
+}
+
+static int
+l_linebuf_gc(lua_State *L)
+{
+    linebuf_clear(check_linebuf(L));
+    return 0;
+}
+
+/* feed(bytes) -> how many were taken */
+static int
+l_linebuf_feed(lua_State *L)
+{
+    struct linebuf *lb = check_linebuf(L);
+    size_t n, room;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+    char *to = linebuf_room(lb, &room);
+
+    n = n < room ? n : room;
+    if (n) {
+        memcpy(to, bytes, n);
+        linebuf_filled(lb, n);
+    }
+    lua_pushinteger(L, (lua_Integer)n);
+    return 1;
+}
+
+/* next() -> "none" | "too_long" | "ready", line */
+static int
+l_linebuf_next(lua_State *L)
+{
+    static const char *const names[] = {"none", "ready", "too_long"};
+    char *line;
+    size_t len;
+    enum linebuf_status status = linebuf_next(check_linebuf(L), &line, &len);
+
+    lua_pushstring(L, names[status]);
+    if (status != LINEBUF_READY)
+        return 1;
+    lua_pushlstring(L, line, len);
+    return 2;
+}
+
+/* rest() -> whether it holds memory still */
+static int
+l_linebuf_rest(lua_State *L)
+{
+    struct linebuf *lb = check_linebuf(L);
+
+    linebuf_rest(lb);
+    lua_pushboolean(L, lb->data != NULL);
+    return 1;
+}
+
+static int
+l_linebuf_drop(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)linebuf_drop(check_linebuf(L)));
+    return 1;
+}
+
+/* limit(n): from the next line on */
+static int
+l_linebuf_limit(lua_State *L)
+{
+    check_linebuf(L)->limit = (size_t)luaL_checkinteger(L, 2);
+    return 0;
+}
+
+static const luaL_Reg linebuf_methods[] = {
+    {"feed", l_linebuf_feed}, {"next", l_linebuf_next},   {"rest", l_linebuf_rest},
+    {"drop", l_linebuf_drop}, {"limit", l_linebuf_limit}, {NULL, NULL},
+};
+
+/* --- command --- */
+
+static void
+set_slice(lua_State *L, const char *field, struct slice s)
+{
+    if (!s.at)
+        return;
+    lua_pushlstring(L, s.at, s.len);
+    lua_setfield(L, -2, field);
+}
+
+static void
+set_number(lua_State *L, const char *field, uint64_t number)
+{
+    lua_pushinteger(L, (lua_Integer)number);
+    lua_setfield(L, -2, field);
+}
+
+static const char *
+name_of(enum verb verb)
+{
+    const char *name = verb_name(verb);
+
+    return name ? name : "OTHER";
+}
+
+/* command(line) -> table, or nil, why, verb.  A saturated number is -1. */
+static int
+l_command(lua_State *L)
+{
+    size_t len;
+    const char *line = luaL_checklstring(L, 1, &len), *why = NULL;
+    struct command c;
+
+    if (command_parse(&c, line, len, &why) == COMMAND_BAD) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        lua_pushstring(L, name_of(c.verb));
+        return 3;
+    }
+    lua_newtable(L);
+    lua_pushstring(L, name_of(c.verb));
+    lua_setfield(L, -2, "verb");
+    set_slice(L, "keyword", c.keyword);
+    set_slice(L, "args", c.args);
+    set_slice(L, "name", c.name);
+    set_slice(L, "secret", c.secret);
+    set_number(L, "number", c.number);
+    set_number(L, "lines", c.lines);
+    return 1;
+}
+
+/* --- reply --- */
+
+/* Pushes a reply and, as a table of booleans, what its text lost. */
+static int
+push_reply(lua_State *L, struct buf *out, unsigned faults)
+{
+    push_buf(L, out);
+    lua_newtable(L);
+    lua_pushboolean(L, (faults & REPLY_CONTROLS) != 0);
+    lua_setfield(L, -2, "controls");
+    lua_pushboolean(L, (faults & REPLY_CUT) != 0);
+    lua_setfield(L, -2, "cut");
+    lua_pushboolean(L, (faults & REPLY_BAD_CODE) != 0);
+    lua_setfield(L, -2, "bad_code");
+    return 2;
+}
+
+static int
+l_reply_ok(lua_State *L)
+{
+    struct buf out = {0};
+
+    reply_ok(&out, luaL_checkstring(L, 1));
+    return push_buf(L, &out);
+}
+
+static int
+l_reply_err(lua_State *L)
+{
+    struct buf out = {0};
+
+    reply_err(&out, luaL_optstring(L, 1, NULL), luaL_checkstring(L, 2));
+    return push_buf(L, &out);
+}
+
+/* reply_text(ok, code, text) -> bytes, faults */
+static int
+l_reply_text(lua_State *L)
+{
+    size_t code_len = 0, len;
+    const char *code = luaL_optlstring(L, 2, NULL, &code_len);
+    const char *text = luaL_checklstring(L, 3, &len);
+    struct buf out = {0};
+    unsigned faults = reply_text(&out, lua_toboolean(L, 1), code, code_len, text, len);
+
+    return push_reply(L, &out, faults);
+}
+
+static int
+l_reply_line(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    struct buf out = {0};
+    unsigned faults = reply_line(&out, text, len);
+
+    return push_reply(L, &out, faults);
+}
+
+static int
+l_reply_item(lua_State *L)
+{
+    uint64_t number = (uint64_t)luaL_checkinteger(L, 1);
+    size_t len;
+    const char *value = luaL_checklstring(L, 2, &len);
+    struct buf out = {0};
+
+    reply_item(&out, number, value, len);
+    return push_buf(L, &out);
+}
+
+static int
+l_reply_end(lua_State *L)
+{
+    struct buf out = {0};
+
+    reply_end(&out);
+    return push_buf(L, &out);
+}
+
+static int
+l_reply_code_ok(lua_State *L)
+{
+    size_t len;
+    const char *code = luaL_checklstring(L, 1, &len);
+
+    lua_pushboolean(L, reply_code_ok(code, len));
+    return 1;
+}
+
+/* --- dotstuff --- */
+
+static uint64_t
+opt_lines(lua_State *L, int arg)
+{
+    return lua_isnoneornil(L, arg) ? DOTSTUFF_ALL : (uint64_t)luaL_checkinteger(L, arg);
+}
+
+/* The size of the next piece of a message of which `at` octets are gone. */
+static size_t
+next_piece(size_t at, size_t len, size_t piece)
+{
+    return len - at < piece ? len - at : piece;
+}
+
+/* dotstuff(message, piece [, lines]) -> wire, octets, done */
+static int
+l_dotstuff(lua_State *L)
+{
+    size_t len, piece = (size_t)luaL_checkinteger(L, 2);
+    const char *message = luaL_checklstring(L, 1, &len);
+    struct dotstuff d;
+    struct buf out = {0};
+    bool done;
+
+    luaL_argcheck(L, piece > 0, 2, "a piece has an octet at least");
+    dotstuff_init(&d, opt_lines(L, 3));
+    for (size_t at = 0; at < len; at += piece) {
+        size_t n = next_piece(at, len, piece);
+
+        out.len += dotstuff_feed(&d, message + at, n, buf_reserve(&out, DOTSTUFF_MAX(n)));
+    }
+    done = d.done;
+    out.len += dotstuff_end(&d, buf_reserve(&out, DOTSTUFF_END_MAX));
+    push_buf(L, &out);
+    lua_pushinteger(L, (lua_Integer)d.octets);
+    lua_pushboolean(L, done);
+    return 3;
+}
+
+/* dotstuff_count(message, piece [, lines]) -> octets */
+static int
+l_dotstuff_count(lua_State *L)
+{
+    size_t len, piece = (size_t)luaL_checkinteger(L, 2);
+    const char *message = luaL_checklstring(L, 1, &len);
+    struct dotstuff d;
+
+    luaL_argcheck(L, piece > 0, 2, "a piece has an octet at least");
+    dotstuff_init(&d, opt_lines(L, 3));
+    for (size_t at = 0; at < len; at += piece)
+        dotstuff_count(&d, message + at, next_piece(at, len, piece));
+    dotstuff_count_end(&d);
+    lua_pushinteger(L, (lua_Integer)d.octets);
+    return 1;
+}
+
+/* --- digest --- */
+
+static int
+l_md5(lua_State *L)
+{
+    size_t n;
+    const char *data = luaL_checklstring(L, 1, &n);
+    char hex[DIGEST_MD5_HEX + 1];
+
+    lua_pushstring(L, digest_md5(data, n, hex) ? hex : NULL);
+    return 1;
+}
+
+static int
+l_sha256(lua_State *L)
+{
+    size_t n;
+    const char *data = luaL_checklstring(L, 1, &n);
+    char hex[DIGEST_SHA256_HEX + 1];
+
+    lua_pushstring(L, digest_sha256(data, n, hex) ? hex : NULL);
+    return 1;
+}
+
+/* sha256_pieces(…) -> the digest of all of them together */
+static int
+l_sha256_pieces(lua_State *L)
+{
+    char hex[DIGEST_SHA256_HEX + 1];
+    struct digest *d = digest_new();
+    bool ok = d != NULL;
+
+    for (int i = 1; ok && i <= lua_gettop(L); i++) {
+        size_t n;
+        const char *data = lua_tolstring(L, i, &n);
+
+        ok = data && digest_add(d, data, n);
+    }
+    ok = ok && digest_hex(d, hex);
+    digest_free(d);
+    lua_pushstring(L, ok ? hex : NULL);
+    return 1;
+}
+
+static int
+l_digest_equal(lua_State *L)
+{
+    size_t a_len, b_len;
+    const char *a = luaL_checklstring(L, 1, &a_len), *b = luaL_checklstring(L, 2, &b_len);
+
+    lua_pushboolean(L, digest_equal(a, a_len, b, b_len));
+    return 1;
+}
+
+/* apop(stamp, secret, digest) -> boolean */
+static int
+l_apop(lua_State *L)
+{
+    size_t secret_len, len;
+    const char *stamp = luaL_checkstring(L, 1), *secret = luaL_checklstring(L, 2, &secret_len);
+    const char *digest = luaL_checklstring(L, 3, &len);
+
+    lua_pushboolean(L, digest_apop(stamp, secret, secret_len, digest, len));
+    return 1;
+}
+
+/* --- proxyproto --- */
+
+static void
+set_boolean(lua_State *L, const char *field, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, field);
+}
+
+/* proxyproto(bytes) -> "more" | "bad" | "done", used, table */
+static int
+l_proxyproto(lua_State *L)
+{
+    static const char *const names[] = {"more", "done", "bad"};
+    size_t n, used;
+    const char *bytes = luaL_checklstring(L, 1, &n);
+    struct proxyproto p;
+    enum proxyproto_status status = proxyproto_parse(&p, bytes, n, &used);
+
+    lua_pushstring(L, names[status]);
+    if (status != PROXYPROTO_DONE)
+        return 1;
+    lua_pushinteger(L, (lua_Integer)used);
+    lua_newtable(L);
+    set_boolean(L, "local", p.local);
+    set_boolean(L, "v6", p.v6);
+    set_number(L, "port", p.port);
+    lua_pushlstring(L, (const char *)p.address, p.v6 ? 16 : 4);
+    lua_setfield(L, -2, "address");
+    return 3;
+}
+
+/* --- maildrop --- */
+
+/* Of its own, or a session's, which is its user value then. */
+struct l_maildrop {
+    struct maildrop *at;
+    struct maildrop own;
+};
+
+static struct l_maildrop *
+new_maildrop(lua_State *L)
+{
+    struct l_maildrop *m = lua_newuserdatauv(L, sizeof *m, 1);
+
+    m->own = (struct maildrop){0};
+    m->at = &m->own;
+    luaL_setmetatable(L, MAILDROP);
+    return m;
+}
+
+/* maildrop.new(count [, total]) -> maildrop, or nil */
+static int
+l_maildrop_new(lua_State *L)
+{
+    size_t count = (size_t)luaL_checkinteger(L, 1);
+    uint64_t total = opt_octets(L, 2);
+
+    if (!maildrop_open(new_maildrop(L)->at, count, total))
+        lua_pushnil(L);
+    return 1;
+}
+
+static struct maildrop *
+check_maildrop(lua_State *L)
+{
+    return ((struct l_maildrop *)luaL_checkudata(L, 1, MAILDROP))->at;
+}
+
+static int
+l_maildrop_gc(lua_State *L)
+{
+    maildrop_clear(&((struct l_maildrop *)luaL_checkudata(L, 1, MAILDROP))->own);
+    return 0;
+}
+
+/* has(number) -> boolean; -1 is the greatest number there can be */
+static int
+l_maildrop_has(lua_State *L)
+{
+    lua_pushboolean(L, maildrop_has(check_maildrop(L), (uint64_t)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
+static int
+l_maildrop_set_octets(lua_State *L)
+{
+    size_t number = (size_t)luaL_checkinteger(L, 2);
+
+    lua_pushboolean(L, maildrop_set_octets(check_maildrop(L), number, opt_octets(L, 3)));
+    return 1;
+}
+
+static int
+l_maildrop_octets(lua_State *L)
+{
+    return push_octets(L, maildrop_octets(check_maildrop(L), (size_t)luaL_checkinteger(L, 2)));
+}
+
+static int
+l_maildrop_set_uid(lua_State *L)
+{
+    size_t len, number = (size_t)luaL_checkinteger(L, 2);
+    const char *uid = luaL_checklstring(L, 3, &len);
+
+    lua_pushboolean(L, maildrop_set_uid(check_maildrop(L), number, uid, len));
+    return 1;
+}
+
+static int
+l_maildrop_uid(lua_State *L)
+{
+    size_t len = 0;
+    const char *uid = maildrop_uid(check_maildrop(L), (size_t)luaL_checkinteger(L, 2), &len);
+
+    if (uid)
+        lua_pushlstring(L, uid, len);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+static int
+l_maildrop_mark(lua_State *L)
+{
+    lua_pushboolean(L, maildrop_mark(check_maildrop(L), (uint64_t)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
+static int
+l_maildrop_unmark(lua_State *L)
+{
+    lua_pushboolean(L, maildrop_unmark(check_maildrop(L), (uint64_t)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
+static int
+l_maildrop_reset(lua_State *L)
+{
+    maildrop_reset(check_maildrop(L));
+    return 0;
+}
+
+static int
+l_maildrop_next_marked(lua_State *L)
+{
+    size_t after = (size_t)luaL_optinteger(L, 2, 0);
+
+    lua_pushinteger(L, (lua_Integer)maildrop_next_marked(check_maildrop(L), after));
+    return 1;
+}
+
+/* totals() -> kept, octets of those or nil, sized, identified, count */
+static int
+l_maildrop_totals(lua_State *L)
+{
+    const struct maildrop *m = check_maildrop(L);
+
+    lua_pushinteger(L, (lua_Integer)m->kept);
+    push_octets(L, m->kept_octets);
+    lua_pushinteger(L, (lua_Integer)m->sized);
+    lua_pushinteger(L, (lua_Integer)m->identified);
+    lua_pushinteger(L, (lua_Integer)m->count);
+    return 5;
+}
+
+static const luaL_Reg maildrop_methods[] = {
+    {"has", l_maildrop_has},
+    {"set_octets", l_maildrop_set_octets},
+    {"octets", l_maildrop_octets},
+    {"set_uid", l_maildrop_set_uid},
+    {"uid", l_maildrop_uid},
+    {"mark", l_maildrop_mark},
+    {"unmark", l_maildrop_unmark},
+    {"reset", l_maildrop_reset},
+    {"next_marked", l_maildrop_next_marked},
+    {"totals", l_maildrop_totals},
+    {NULL, NULL},
+};
+
+/* --- session --- */
+
+/* A session with its server; user value 1 is the line its command points
+ * into, 2 the text of its CAPA lines. */
+struct l_session {
+    struct session s;
+    struct session_config config;
+};
+
+static unsigned
+verb_bits(lua_State *L, const char *field)
+{
+    unsigned bits = 0;
+
+    if (lua_getfield(L, 1, field) == LUA_TTABLE)
+        for (lua_Integer i = 1; lua_geti(L, -1, i) == LUA_TSTRING; i++) {
+            size_t len;
+            const char *name = lua_tolstring(L, -1, &len);
+
+            bits |= VERB_BIT(verb_find(name, len));
+            lua_pop(L, 1);
+        }
+    lua_settop(L, 2);
+    return bits;
+}
+
+static bool
+boolean_field(lua_State *L, const char *field)
+{
+    bool value;
+
+    lua_getfield(L, 1, field);
+    value = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+static unsigned
+number_field(lua_State *L, const char *field)
+{
+    unsigned value;
+
+    lua_getfield(L, 1, field);
+    value = (unsigned)luaL_optinteger(L, -1, 0);
+    lua_pop(L, 1);
+    return value;
+}
+
+/* session.new { off={…}, own={…}, commands=, capa_hook=, capa=, max_failures=,
+ * max_bad_commands= } */
+static int
+l_session_new(lua_State *L)
+{
+    struct l_session *session;
+    struct session_config config = {0};
+
+    lua_settop(L, 1);
+    if (lua_isnil(L, 1)) {
+        lua_newtable(L);
+        lua_replace(L, 1);
+    }
+    session = lua_newuserdatauv(L, sizeof *session, 2);
+    config.off = verb_bits(L, "off");
+    config.own = verb_bits(L, "own");
+    config.commands = boolean_field(L, "commands");
+    config.capa_hook = boolean_field(L, "capa_hook");
+    config.max_failures = number_field(L, "max_failures");
+    config.max_bad_commands = number_field(L, "max_bad_commands");
+    lua_getfield(L, 1, "capa");
+    config.capa = lua_tostring(L, -1);
+    lua_setiuservalue(L, 2, 2);
+    session->config = config;
+    session_init(&session->s, &session->config);
+    luaL_setmetatable(L, SESSION);
+    return 1;
+}
+
+static struct session *
+check_session(lua_State *L)
+{
+    return &((struct l_session *)luaL_checkudata(L, 1, SESSION))->s;
+}
+
+static int
+l_session_gc(lua_State *L)
+{
+    session_clear(check_session(L));
+    return 0;
+}
+
+/* Pushes what it needs, and its reply. */
+static int
+push_need(lua_State *L, enum need need, struct buf *out)
+{
+    static const char *const names[] = {"line",    "login",   "octets", "uids",   "capa",
+                                        "message", "command", "more",   "update", "close"};
+
+    lua_pushstring(L, names[need]);
+    push_buf(L, out);
+    return 2;
+}
+
+static int
+l_session_greet(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_greet(check_session(L), luaL_optstring(L, 2, NULL), &out), &out);
+}
+
+static int
+l_session_line(lua_State *L)
+{
+    struct session *s = check_session(L);
+    size_t len;
+    const char *line = luaL_checklstring(L, 2, &len);
+    char *copy = lua_newuserdatauv(L, len + 1, 0);
+    struct buf out = {0};
+
+    memcpy(copy, line, len);
+    lua_setiuservalue(L, 1, 1);
+    return push_need(L, session_line(s, copy, len, &out), &out);
+}
+
+static int
+l_session_too_long(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_too_long(check_session(L), &out), &out);
+}
+
+static int
+l_session_unknown(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_unknown(check_session(L), &out), &out);
+}
+
+/* opened(count [, total]) */
+static int
+l_session_opened(lua_State *L)
+{
+    struct session *s = check_session(L);
+    struct buf out = {0};
+
+    if (!maildrop_open(&s->maildrop, (size_t)luaL_checkinteger(L, 2), opt_octets(L, 3)))
+        return luaL_error(L, "the maildrop cannot be opened");
+    return push_need(L, session_opened(s, &out), &out);
+}
+
+/* refused(code, text [, counts = true]) */
+static int
+l_session_refused(lua_State *L)
+{
+    struct session *s = check_session(L);
+    const char *code = luaL_optstring(L, 2, NULL), *text = luaL_checkstring(L, 3);
+    struct buf out = {0};
+
+    return push_need(L, session_refused(s, code, text, opt_boolean(L, 4, true), &out), &out);
+}
+
+static int
+l_session_resume(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_resume(check_session(L), &out), &out);
+}
+
+static int
+l_session_sending(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_sending(check_session(L), &out), &out);
+}
+
+/* answer(ok, code, text) */
+static int
+l_session_answer(lua_State *L)
+{
+    struct session *s = check_session(L);
+    size_t len;
+    const char *code = luaL_optstring(L, 3, NULL), *text = luaL_checklstring(L, 4, &len);
+    struct buf out = {0};
+
+    return push_need(L, session_answer(s, lua_toboolean(L, 2), code, text, len, NULL, &out), &out);
+}
+
+static int
+l_session_done(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_done(check_session(L)), &out);
+}
+
+/* more(room) */
+static int
+l_session_more(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_more(check_session(L), (size_t)luaL_checkinteger(L, 2), &out), &out);
+}
+
+/* updated([text]) */
+static int
+l_session_updated(lua_State *L)
+{
+    struct buf out = {0};
+
+    return push_need(L, session_updated(check_session(L), luaL_optstring(L, 2, NULL), &out), &out);
+}
+
+static int
+l_session_capa(lua_State *L)
+{
+    struct buf out = {0};
+
+    session_capa(check_session(L), &out);
+    return push_buf(L, &out);
+}
+
+static int
+l_session_no_dele(lua_State *L)
+{
+    check_session(L)->no_dele = true;
+    return 0;
+}
+
+/* maildrop() -> the session's maildrop; good as long as the session */
+static int
+l_session_maildrop(lua_State *L)
+{
+    struct session *s = check_session(L);
+
+    new_maildrop(L)->at = &s->maildrop;
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+/* info() -> a table: state, name, named, kind, verb, args, secret, number,
+ * lines, failures, bad */
+static int
+l_session_info(lua_State *L)
+{
+    static const char *const states[] = {"authorization", "transaction", "update"};
+    static const char *const kinds[] = {"user", "apop"};
+    const struct session *s = check_session(L);
+    struct slice name = {s->name.data, s->name.len};
+
+    lua_newtable(L);
+    lua_pushstring(L, states[s->state]);
+    lua_setfield(L, -2, "state");
+    lua_pushstring(L, kinds[s->kind]);
+    lua_setfield(L, -2, "kind");
+    lua_pushstring(L, name_of(s->command.verb));
+    lua_setfield(L, -2, "verb");
+    set_slice(L, "name", name);
+    set_slice(L, "args", s->command.args);
+    set_slice(L, "secret", s->command.secret);
+    set_boolean(L, "named", s->named);
+    set_number(L, "number", s->number);
+    set_number(L, "lines", s->command.lines);
+    set_number(L, "failures", s->failures);
+    set_number(L, "bad", s->bad);
+    return 1;
+}
+
+static const luaL_Reg session_methods[] = {
+    {"greet", l_session_greet},
+    {"line", l_session_line},
+    {"too_long", l_session_too_long},
+    {"unknown", l_session_unknown},
+    {"opened", l_session_opened},
+    {"refused", l_session_refused},
+    {"resume", l_session_resume},
+    {"sending", l_session_sending},
+    {"answer", l_session_answer},
+    {"done", l_session_done},
+    {"more", l_session_more},
+    {"updated", l_session_updated},
+    {"capa", l_session_capa},
+    {"no_dele", l_session_no_dele},
+    {"maildrop", l_session_maildrop},
+    {"info", l_session_info},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"command", l_command},
+    {"reply_ok", l_reply_ok},
+    {"reply_err", l_reply_err},
+    {"reply_text", l_reply_text},
+    {"reply_line", l_reply_line},
+    {"reply_item", l_reply_item},
+    {"reply_end", l_reply_end},
+    {"reply_code_ok", l_reply_code_ok},
+    {"dotstuff", l_dotstuff},
+    {"dotstuff_count", l_dotstuff_count},
+    {"md5", l_md5},
+    {"sha256", l_sha256},
+    {"sha256_pieces", l_sha256_pieces},
+    {"digest_equal", l_digest_equal},
+    {"apop", l_apop},
+    {"proxyproto", l_proxyproto},
+    {NULL, NULL},
+};
+
+static const struct class
+{
+    const char *field, *name;
+    const luaL_Reg *methods;
+    lua_CFunction create, gc;
+} classes[] = {
+    {"buf", BUF, buf_methods, l_buf_new, l_buf_gc},
+    {"linebuf", LINEBUF, linebuf_methods, l_linebuf_new, l_linebuf_gc},
+    {"maildrop", MAILDROP, maildrop_methods, l_maildrop_new, l_maildrop_gc},
+    {"session", SESSION, session_methods, l_session_new, l_session_gc},
+};
+
+int
+luaopen_popd_testing(lua_State *L)
+{
+    luaL_newlib(L, functions);
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        new_class(L, classes[i].name, classes[i].methods, classes[i].gc);
+        lua_newtable(L);
+        lua_pushcfunction(L, classes[i].create);
+        lua_setfield(L, -2, "new");
+        lua_setfield(L, -2, classes[i].field);
+    }
+    return 1;
+}

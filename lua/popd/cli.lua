@@ -1,0 +1,193 @@
+--- The program `popd-lua`: flags, signals, scripts.
+-- @module popd.cli
+local core = require("popd.core")
+local popd = require("popd")
+
+local cli = {}
+
+local usage = [==[
+usage: popd-lua [options] [script.lua [arguments]]
+       popd-lua [options] --maildir DIR --users FILE
+
+Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
+
+  --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
+                     mbox, %n and %d for its parts around the '@'
+  --users FILE       who may log in: lines of name:password:mbox
+  --port N           listen on that port (default 110; 0: the system chooses)
+  --address A        listen on that address only (default: all)
+  --plain-login W    when passwords may come unencrypted: always, local, tls
+                     (default local: from this machine only)
+  --log LEVEL        debug, info, warning, error or none (default info)
+  -e CODE            run this Lua code in place of a script
+  --help, --version
+
+SIGINT and SIGTERM let open sessions end; a second one ends at once.
+]==]
+
+-- Flags that take a value, and the key of it.
+local valued = {
+   ["--maildir"] = "maildir", ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
+   ["--plain-login"] = "plain_login", ["--log"] = "log", ["-e"] = "code",
+}
+
+local function fail(text)
+   io.stderr:write("popd-lua: ", text, "\nTry 'popd-lua --help'.\n")
+   return 2
+end
+
+-- Flags up to the script; nil and a text where they are wrong.
+local function parse(arg)
+   local flags, i = {}, 1
+   while arg[i] and arg[i]:find("^%-.") do
+      local flag, value = arg[i]:match("^(%-%-[^=]+)=(.*)$")
+      flag = flag or arg[i]
+      if flag == "--" then
+         i = i + 1
+         break
+      elseif flag == "--help" or flag == "-h" or flag == "--version" then
+         flags[flag == "--version" and "version" or "help"] = true
+      elseif valued[flag] then
+         if not value then
+            i = i + 1
+            value = arg[i]
+         end
+         if not value then
+            return nil, flag .. " needs a value"
+         end
+         flags[valued[flag]] = value
+      else
+         return nil, "unknown option " .. flag
+      end
+      i = i + 1
+   end
+   flags.script = arg[i] and i or nil
+   return flags
+end
+
+-- What a script sees as `arg`: itself at 0, its arguments behind, popd-lua before.
+local function shift(arg, first)
+   local shifted = {}
+   for i = 0, #arg do
+      shifted[i - first] = arg[i]
+   end
+   return shifted
+end
+
+local function serve_maildir(flags)
+   local maildir, passwd = require("popd.maildir"), require("popd.passwd")
+   local root = flags.maildir:find("%%") and flags.maildir or flags.maildir .. "/%s"
+   local auth, err = passwd.new { file = flags.users }
+   if not auth then
+      return nil, "--users: " .. err
+   end
+   local options = { auth = auth, storage = maildir.new { root = root }, address = flags.address }
+   options.port = tonumber(flags.port or 110)
+   options.plain_login = flags.plain_login
+   local ok, why = pcall(function()
+      popd.new("popd-lua", options):up()
+   end)
+   return ok, why
+end
+
+local function load_chunk(arg, flags)
+   if flags.code then
+      return load(flags.code, "=(-e)")
+   end
+   return loadfile(arg[flags.script])
+end
+
+-- The first signal drains, the second ends.
+local function watch_signals()
+   local signals, draining = { INT = 2, TERM = 15 }, false
+   for name, number in pairs(signals) do
+      core.signal(number, function()
+         if draining then
+            os.exit(128 + number)
+         end
+         draining = true
+         core.log("info", "ending once open sessions have ended; a second signal ends at once", { signal = name })
+         for _, server in ipairs(require("popd.server").all()) do
+            server:destroy("defer")
+         end
+         if not require("popd.server").any_busy() then
+            core.stop()
+         end
+      end)
+   end
+end
+
+local function traceback(err)
+   return debug.traceback(type(err) == "string" and err or tostring(err), 2)
+end
+
+local function run_script(arg, flags)
+   local chunk, err = load_chunk(arg, flags)
+   if not chunk then
+      io.stderr:write("popd-lua: ", err, "\n")
+      return 1
+   end
+   local ran = false
+   popd.run = function()
+      ran = true
+      return core.run()
+   end
+   local first = flags.script or 0
+   local arguments = shift(arg, flags.code and 0 or first)
+   _G.arg = arguments -- luacheck: ignore
+   local ok, why = xpcall(chunk, traceback, table.unpack(arguments))
+   if not ok then
+      io.stderr:write("popd-lua: ", why, "\n")
+      return 1
+   end
+   if not ran then
+      core.run()
+   end
+   return 0
+end
+
+local function serve(flags)
+   if not flags.users then
+      return fail("--maildir needs --users FILE")
+   end
+   if not math.tointeger(tonumber(flags.port or 110)) then
+      return fail("--port: '" .. flags.port .. "' is not a number")
+   end
+   local ok, why = serve_maildir(flags)
+   if not ok then
+      io.stderr:write("popd-lua: ", tostring(why), "\n")
+      return 1
+   end
+   core.run()
+   return 0
+end
+
+--- Runs the program.
+-- @tparam table arg as Lua's own: the program at 0
+-- @treturn integer the status to exit with
+function cli.main(arg)
+   local flags, wrong = parse(arg)
+   if not flags then
+      return fail(wrong)
+   elseif flags.help then
+      io.write(usage)
+      return 0
+   elseif flags.version then
+      io.write("popd-lua ", popd.VERSION, " (", _VERSION, ")\n")
+      return 0
+   end
+   if not pcall(popd.log_to, nil, flags.log or "info") then
+      return fail("--log: '" .. flags.log .. "' is none of debug, info, warning, error, none")
+   end
+   if not (flags.maildir or flags.script or flags.code) then
+      io.stderr:write(usage)
+      return 2
+   end
+   watch_signals()
+   if flags.maildir then
+      return serve(flags)
+   end
+   return run_script(arg, flags)
+end
+
+return cli

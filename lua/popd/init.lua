@@ -1,0 +1,152 @@
+--- A POP3 server whose storage, login and policy are Lua functions.
+--
+-- Functions here that wait (`sleep`, `wait`) pause the callback that calls
+-- them; the server and the other callbacks go on.  In a script's main chunk
+-- they simply block.  Times are seconds, sizes octets.
+-- @module popd
+-- @usage
+-- local popd = require "popd"
+-- local server = popd.new { port = 1110, auth = auth, storage = storage }
+-- server:up()
+-- popd.run()
+local core = require("popd.core")
+require("popd.carry")
+local handle = require("popd.handle")
+local server = require("popd.server")
+
+local popd = {}
+
+--- This version.
+popd.VERSION = core.version
+
+--- The file system, as back ends need it.
+-- @see popd.fs
+popd.fs = require("popd.fs")
+
+--- What opens listening sockets.
+-- @see popd.listen
+popd.listen = require("popd.listen")
+
+--- Makes a server.
+-- @function new
+-- @string[opt] name `pop3d1`, `pop3d2`, … where absent; one in use raises
+-- @tparam[opt] table options see `popd.options`
+-- @treturn server a server that is down
+popd.new = server.new
+
+--- Finds a server by its name.
+-- @function server
+-- @string name
+-- @return the server, or nil
+popd.server = server.find
+
+--- Runs the loop until `stop` is called or nothing is left to wait for: no
+-- server up, no connection, no timer.  Inside a callback it raises.
+-- @function run
+popd.run = core.run
+
+--- Ends `run`, after the callbacks that are due now.
+-- @function stop
+popd.stop = core.stop
+
+--- One turn of the loop.
+-- @function step
+-- @number[opt] timeout seconds to wait at most; absent: until something happens
+-- @treturn boolean whether anything is left to wait for
+popd.step = core.step
+
+--- A descriptor that is readable when `step(0)` has something to do, for living
+-- inside another loop.
+-- @function fd
+-- @treturn integer or nil and the reason
+popd.fd = core.fd
+
+--- Waits.
+-- @function sleep
+-- @number seconds
+-- @treturn boolean true
+popd.sleep = core.sleep
+
+--- Waits until a descriptor can be read from or written to.
+-- @tparam integer|table fd a number, or an object with `getfd`
+-- @string mode `"r"` or `"w"`
+-- @number[opt] timeout seconds
+-- @treturn boolean true, or nil and `"timeout"`
+function popd.wait(fd, mode, timeout)
+   if type(fd) ~= "number" then
+      fd = fd:getfd()
+   end
+   return core.wait(fd, mode, timeout)
+end
+
+--- Runs a function beside everything else, from the loop's next turn on.  It
+-- may wait; what it raises is logged.
+-- @function spawn
+-- @func f
+-- @param ... its arguments
+-- @return a handle; `handle:cancel()` ends it where it waits
+popd.spawn = core.spawn
+
+--- Runs a function once, later.
+-- @number seconds
+-- @func f
+-- @return a handle with `cancel`
+function popd.after(seconds, f)
+   assert(type(f) == "function", "popd.after: a function expected")
+   return core.spawn(function()
+      core.sleep(seconds)
+      f()
+   end)
+end
+
+local function report(err)
+   core.log("error", "a function of popd.every failed", { error = debug.traceback(tostring(err), 2) })
+end
+
+--- Runs a function again and again.  A run that takes longer than the interval
+-- delays the next one: runs never overlap.  One that raises is logged, and the
+-- next comes all the same.
+-- @number seconds between the starts of two runs
+-- @func f
+-- @return a handle with `cancel`
+function popd.every(seconds, f)
+   assert(type(f) == "function", "popd.every: a function expected")
+   assert(type(seconds) == "number" and seconds > 0, "popd.every: seconds above 0 expected")
+   local due, cancelled = core.now(), false
+   local job = core.spawn(function()
+      while not cancelled do
+         due = math.max(due + seconds, core.now())
+         core.sleep(due - core.now())
+         xpcall(f, report)
+      end
+   end)
+   return {
+      cancel = function()
+         cancelled = true
+         job:cancel()
+      end,
+   }
+end
+
+--- Writes one line to the log.
+-- @function log
+-- @string level `"debug"`, `"info"`, `"warning"` or `"error"`
+-- @string text
+-- @tparam[opt] table fields names and values; octets that could forge a line are escaped
+popd.log = core.log
+
+--- Says where the log goes and from which level on.  At first warnings and
+-- errors go to standard error (in the program `popd-lua`: also `"info"`).
+-- @function log_to
+-- @func[opt] sink called with level and line; nil: standard error
+-- @string[opt] least `"debug"`, `"info"`, `"warning"`, `"error"` or `"none"`
+popd.log_to = core.log_to
+
+--- Counts the octets of a message as POP3 sends them: CRLF line ends, before
+-- dot-stuffing.  Reads the handle to its end; may wait.
+-- @function octets
+-- @param handle any message handle
+-- @treturn integer or nil and the reason
+popd.octets = handle.octets
+
+return popd

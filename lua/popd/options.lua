@@ -1,0 +1,217 @@
+--- A server's options: their defaults, and what they may be.
+-- @module popd.options
+local core = require("popd.core")
+
+local options = {}
+
+local function is(kind)
+   return function(value)
+      return type(value) == kind, "a " .. kind
+   end
+end
+
+local function either(...)
+   local kinds = { ... }
+   return function(value)
+      for _, kind in ipairs(kinds) do
+         if type(value) == kind then
+            return true
+         end
+      end
+      return false, "a " .. table.concat(kinds, " or a ")
+   end
+end
+
+local function one_of(...)
+   local values = { ... }
+   return function(value)
+      for _, choice in ipairs(values) do
+         if value == choice then
+            return true
+         end
+      end
+      return false, '"' .. table.concat(values, '", "') .. '"'
+   end
+end
+
+-- Seconds or a count; false: no limit.
+local function limit(value)
+   return value == false or (type(value) == "number" and value >= 0 and value < math.huge), "a number of 0 or more, or false"
+end
+
+local function port(value)
+   return math.type(value) == "integer" and value >= 0 and value <= 65535, "an integer from 0 to 65535"
+end
+
+local function line_limit(value)
+   return math.type(value) == "integer" and value >= 255 and value <= 1048576, "an integer from 255 to 1048576"
+end
+
+local function networks(value)
+   if value == false then
+      return true
+   end
+   if type(value) ~= "table" or #value == 0 then
+      return false, 'a list of networks, { "10.0.0.0/8" }'
+   end
+   for _, network in ipairs(value) do
+      if type(network) ~= "string" then
+         return false, 'a list of networks, { "10.0.0.0/8" }'
+      end
+   end
+   return true
+end
+
+local function auth(value)
+   if type(value) == "function" then
+      return true
+   end
+   return type(value) == "table" and (value.lookup or value.verify or value.token) ~= nil,
+      "a function, or a table with lookup, verify or token"
+end
+
+local function storage(value)
+   if type(value) == "function" then
+      return true
+   end
+   return type(value) == "table" and value.get ~= nil and (value.stat or value.scan) ~= nil,
+      "a function, or a table with get, and stat or scan"
+end
+
+local hooks = {
+   connect = true, login = true, logged_in = true, capa = true, retrieved = true, quit = true, disconnect = true,
+}
+
+local function on(value)
+   if type(value) ~= "table" then
+      return false, "a table of hooks"
+   end
+   for name, f in pairs(value) do
+      if not hooks[name] then
+         return false, "a table of connect, login, logged_in, capa, retrieved, quit, disconnect; there is no hook "
+            .. tostring(name)
+      end
+      if type(f) ~= "function" then
+         return false, "a table of functions; " .. name .. " is none"
+      end
+   end
+   return true
+end
+
+local states = { trans = true, auth = true, both = true }
+
+local function check_command(keyword, command)
+   if type(keyword) ~= "string" or not keyword:find("^%u[%u%d%-]*$") or #keyword > 40 then
+      return "keywords are of capital letters and digits; " .. tostring(keyword) .. " is none"
+   end
+   if command == false or type(command) == "function" and not core.verb(keyword) then
+      return nil
+   end
+   if type(command) == "function" or type(command) == "table" and core.verb(keyword) and not command.override then
+      return keyword .. " is built in; replacing it needs { run =, override = true }"
+   end
+   if type(command) ~= "table" or type(command.run) ~= "function" then
+      return keyword .. " is neither a function, { run = } nor false"
+   end
+   if command.states ~= nil and not states[command.states] then
+      return keyword .. '.states is not "trans", "auth" or "both"'
+   end
+   if command.capa ~= nil and (type(command.capa) ~= "string" or command.capa:find("[%c\127]") or #command.capa > 500) then
+      return keyword .. ".capa is not a line of text"
+   end
+end
+
+local function commands(value)
+   if type(value) ~= "table" then
+      return false, "a table of commands"
+   end
+   for keyword, command in pairs(value) do
+      local wrong = check_command(keyword, command)
+      if wrong then
+         return false, "a table of commands; " .. wrong
+      end
+   end
+   return true
+end
+
+local function expire(value)
+   return value == false or value == "NEVER" or math.type(value) == "integer" and value >= 0,
+      'days (an integer), "NEVER" or false'
+end
+
+-- name = { default, check }; a default of nil: the option has no value
+local known = {
+   port = { 110, port },
+   address = { nil, is("string") },
+   auth = { nil, auth },
+   storage = { nil, storage },
+   socket = { nil, is("function") },
+   tls = { nil, either("table") },
+   proxy = { nil, networks },
+   plain_login = { "local", one_of("always", "local", "tls") },
+   on = { nil, on },
+   commands = { nil, commands },
+   expire = { false, expire },
+   login_delay = { false, limit },
+   max_connections = { 10000, limit },
+   max_per_address = { 50, limit },
+   max_per_user = { 10, limit },
+   login_timeout = { 60, limit },
+   idle_timeout = { 600, limit },
+   write_timeout = { 300, limit },
+   max_failures = { 3, limit },
+   failure_delay = { 2, limit },
+   max_bad_commands = { 100, limit },
+   line_limit = { 255, line_limit },
+   callback_timeout = { 30, limit },
+   callback_instructions = { 1e8, limit },
+   renew_interval = { 10, limit },
+}
+
+local function names()
+   local list = { "state" }
+   for name in pairs(known) do
+      list[#list + 1] = name
+   end
+   table.sort(list)
+   return table.concat(list, ", ")
+end
+
+--- Every option at its default.
+-- @treturn table
+function options.defaults()
+   local values = {}
+   for name, row in pairs(known) do
+      values[name] = row[1]
+   end
+   return values
+end
+
+--- Raises at the caller's caller unless there is such an option.
+-- @string name
+-- @int level as for `error`
+function options.check_name(name, level)
+   if name ~= "state" and not known[name] then
+      error(("unknown option '%s'; there are: %s"):format(tostring(name), names()), level + 1)
+   end
+end
+
+--- Raises unless an option may have this value.
+-- @string name
+-- @param value
+-- @int level as for `error`
+function options.check(name, value, level)
+   options.check_name(name, level + 1)
+   if name == "state" then
+      error("option 'state' is read-only; use up, down and destroy", level + 1)
+   end
+   if name == "tls" then
+      error("option 'tls': this version has no TLS yet; put a TLS proxy before it, with the option 'proxy'", level + 1)
+   end
+   local ok, expected = known[name][2](value)
+   if not ok then
+      error(("option '%s': %s expected, got %s"):format(name, expected, tostring(value)), level + 1)
+   end
+end
+
+return options

@@ -1,0 +1,421 @@
+--- Servers: names, options, states; what a script's `popd.new` returns.
+-- @module popd.server
+local backend = require("popd.backend")
+local core = require("popd.core")
+local listen = require("popd.listen")
+local options = require("popd.options")
+
+local server = {}
+
+local servers = {} -- by name
+
+-- What belongs to each server object; nothing of it can be reached from outside.
+local private = setmetatable({}, { __mode = "k" })
+
+local Server = {}
+Server.__index = Server
+
+local function get(self, level)
+   local p = private[self]
+   if not p or p.destroyed then
+      error(("the server%s is destroyed"):format(p and " '" .. p.name .. "'" or ""), (level or 2) + 1)
+   end
+   return p
+end
+
+-- What the core is told -----------------------------------------------------
+
+local function capa_lines(o)
+   local lines = {}
+   if o.expire ~= false then
+      lines[#lines + 1] = "EXPIRE " .. o.expire
+   end
+   if o.login_delay then
+      lines[#lines + 1] = ("LOGIN-DELAY %d"):format(math.ceil(o.login_delay))
+   end
+   for _, command in pairs(o.commands or {}) do
+      if type(command) == "table" and command.capa then
+         lines[#lines + 1] = command.capa
+      end
+   end
+   table.sort(lines)
+   return lines[1] and table.concat(lines, "\n") .. "\n" or nil
+end
+
+local function keywords(o, wanted)
+   local list = {}
+   for keyword, command in pairs(o.commands or {}) do
+      if core.verb(keyword) and (command == false) == wanted then
+         list[#list + 1] = keyword
+      end
+   end
+   return list
+end
+
+local function has_own(o)
+   for keyword, command in pairs(o.commands or {}) do
+      if command and not core.verb(keyword) then
+         return true
+      end
+   end
+   return false
+end
+
+local function offers_apop(o)
+   local auth = backend.auth(o.auth)
+   return auth ~= nil and auth.lookup ~= nil and (auth.secrets or "plain") == "plain"
+      and (o.commands or {}).APOP ~= false
+end
+
+-- Everything that the core decides without asking, from the options as they are.
+local function tell_core(p)
+   local o, on = p.options, p.options.on or {}
+   local told = {}
+   for name, value in pairs(o) do
+      told[name] = value
+   end
+   told.off = keywords(o, true)
+   if type(o.storage) == "table" and o.storage.uidl == false then
+      told.off[#told.off + 1] = "UIDL"
+   end
+   told.own = keywords(o, false)
+   told.commands = has_own(o)
+   told.capa = capa_lines(o)
+   told.apop = offers_apop(o)
+   told.plain = o.plain_login
+   for _, name in ipairs { "connect", "capa", "retrieved", "quit", "disconnect" } do
+      told["on_" .. name] = on[name] ~= nil
+   end
+   told.tell_empty = p.ending
+   p.core:set(told)
+end
+
+-- Listeners -----------------------------------------------------------------
+
+-- Opens what a listen{} asks for; a listener of the core, or nil and why.
+local function open(p, spec)
+   local o = p.options
+   local opener = spec.socket or (not spec.own and o.socket) or listen.tcp
+   local networks = spec.proxy
+   if networks == nil then
+      networks = o.proxy
+   end
+   if networks then
+      opener = listen.proxy(networks, opener)
+   end
+   return opener(spec.own and spec.port or o.port, spec.address or o.address)
+end
+
+local function close_all(p)
+   for _, entry in ipairs(p.listeners) do
+      if entry.socket then
+         entry.socket:close()
+         entry.socket = nil
+      end
+   end
+end
+
+-- Opens an entry; raises nothing: true, or nil and why.
+local function open_entry(p, entry)
+   local ok, socket, why = pcall(open, p, entry.spec)
+   if not ok then
+      return nil, tostring(socket)
+   end
+   if not socket then
+      return nil, why or "the socket function returned nothing"
+   end
+   entry.socket = socket
+   return true
+end
+
+local function serve(p, entry)
+   local ok, why = pcall(p.core.add, p.core, entry.socket)
+   return ok, why
+end
+
+-- Making --------------------------------------------------------------------
+
+local function free_name()
+   local n = 1
+   while servers["pop3d" .. n] do
+      n = n + 1
+   end
+   return "pop3d" .. n
+end
+
+local function finish(p)
+   if p.core:count() > 0 then
+      return
+   end
+   p.core:forget()
+   p.destroyed = true
+   if servers[p.name] == p.object then
+      servers[p.name] = nil
+   end
+end
+
+--- Makes a server.
+-- @string[opt] name
+-- @tparam[opt] table values options
+-- @treturn server one that is down
+function server.new(name, values)
+   if type(name) == "table" and values == nil then
+      name, values = nil, name
+   end
+   if name ~= nil and type(name) ~= "string" then
+      error("popd.new: a name (a string) or options (a table) expected", 2)
+   end
+   if name and servers[name] then
+      error(("a server named '%s' exists already"):format(name), 2)
+   end
+   local self = setmetatable({}, Server)
+   local p = { object = self, name = name or free_name(), options = options.defaults(), state = "down" }
+   p.listeners = { { spec = {} } }
+   p.emptied = function()
+      finish(p)
+   end
+   private[self] = p
+   for key, value in pairs(values or {}) do
+      options.check(key, value, 2)
+      p.options[key] = value
+   end
+   p.port = p.options.port
+   p.core = core.server_new(backend.steps(p))
+   tell_core(p)
+   servers[p.name] = self
+   return self
+end
+
+--- The server of that name.
+-- @string name
+-- @return server or nil
+function server.find(name)
+   return servers[name]
+end
+
+--- Every server that is not destroyed.
+-- @treturn table
+function server.all()
+   local list = {}
+   for _, one in pairs(servers) do
+      list[#list + 1] = one
+   end
+   return list
+end
+
+--- Whether any server still has connections.
+-- @treturn boolean
+function server.any_busy()
+   for _, one in pairs(servers) do
+      if private[one].core:count() > 0 then
+         return true
+      end
+   end
+   return false
+end
+
+-- Methods -------------------------------------------------------------------
+
+--- Opens all its listeners, or none.  Up already: nothing happens.  Raises with
+-- the address and the system's reason.
+-- @treturn server itself
+function Server:up()
+   local p = get(self)
+   if p.state == "exiting" then
+      error(("server '%s' is exiting and cannot go up again"):format(p.name), 2)
+   end
+   if p.state == "up" then
+      return self
+   end
+   for _, entry in ipairs(p.listeners) do
+      local ok, why = open_entry(p, entry)
+      if not ok then
+         close_all(p)
+         error(("server '%s': %s"):format(p.name, why), 2)
+      end
+   end
+   for _, entry in ipairs(p.listeners) do
+      local ok, why = serve(p, entry)
+      if not ok then
+         close_all(p)
+         error(("server '%s': %s"):format(p.name, tostring(why)), 2)
+      end
+   end
+   p.port = p.listeners[1].socket.port
+   p.state = "up"
+   core.log("info", "listening", { server = p.name, port = p.port, address = p.options.address or "all" })
+   return self
+end
+
+--- Stops listening; open connections go on.
+function Server:down()
+   local p = get(self)
+   if p.state == "up" then
+      close_all(p)
+      p.state = "down"
+   end
+end
+
+--- Ends the server.
+-- @string[opt="kill"] mode `"kill"` closes every connection now, `"defer"`
+-- refuses new ones and goes when the last one closes
+function Server:destroy(mode)
+   local p = get(self)
+   mode = mode or "kill"
+   if mode ~= "kill" and mode ~= "defer" then
+      error(('unknown mode "%s": expected "kill" or "defer"'):format(tostring(mode)), 2)
+   end
+   close_all(p)
+   p.ending, p.state = true, "exiting"
+   tell_core(p)
+   if mode == "kill" then
+      p.core:close_all()
+      p.destroyed = true
+      servers[p.name] = nil
+   end
+   finish(p)
+end
+
+local function read(p, name, level)
+   options.check_name(name, level + 1)
+   if name == "state" then
+      return p.state
+   elseif name == "port" then
+      return p.port
+   end
+   return p.options[name]
+end
+
+local function read_all(p)
+   local values = {}
+   for name, value in pairs(p.options) do
+      values[name] = value
+   end
+   values.state, values.port = p.state, p.port
+   return values
+end
+
+-- All or nothing: everything is checked before anything changes.
+local function write(p, values)
+   for name, value in pairs(values) do
+      options.check(name, value, 3)
+   end
+   for name, value in pairs(values) do
+      p.options[name] = value
+   end
+   if values.port ~= nil and p.state == "down" then
+      p.port = values.port
+   end
+   tell_core(p)
+end
+
+--- An option's value.
+-- @string name
+function Server:cget(name)
+   return read(get(self), name, 2)
+end
+
+--- Reads or writes options: without an argument all of them, with a name that
+-- one, with a table sets all that it holds, or none and raises.
+-- @tparam[opt] string|table what
+function Server:configure(what)
+   local p = get(self)
+   if what == nil then
+      return read_all(p)
+   elseif type(what) == "string" then
+      return read(p, what, 2)
+   elseif type(what) == "table" then
+      return write(p, what)
+   end
+   error("configure: nothing, an option's name or a table of options expected", 2)
+end
+
+--- The ids of its connections, ascending.
+-- @treturn table
+function Server:conn_list()
+   return get(self).core:conn_list()
+end
+
+--- What is known of a connection.
+-- @tparam integer id
+-- @treturn table or nil and the reason
+function Server:conn_state(id)
+   return get(self).core:conn_state(id)
+end
+
+--- Closes a connection; one that deletes its messages finishes that first.
+-- @tparam integer id
+-- @string[opt] text told to a client that waits for nothing else
+-- @treturn boolean true, or nil and the reason
+function Server:conn_close(id, text)
+   return get(self).core:conn_close(id, text)
+end
+
+local Listener = {}
+
+function Listener:__index(key)
+   local entry = private[self]
+   if key == "port" then
+      return entry.socket and entry.socket.port or entry.spec.port
+   end
+   return Listener[key]
+end
+
+--- Closes a further listener, for good.
+function Listener:close()
+   local entry = private[self]
+   if entry.socket then
+      entry.socket:close()
+      entry.socket = nil
+   end
+   for i, other in ipairs(entry.list) do
+      if other == entry then
+         table.remove(entry.list, i)
+         break
+      end
+   end
+end
+
+local listen_keys = { port = true, address = true, tls = true, proxy = true, socket = true }
+
+--- Adds a further listener, opened at once if the server is up, and with every
+-- `up`.
+-- @tparam table spec `port`, `address`, `proxy`, `socket`, as the options
+-- @return a listener with `port` and `close`; raises if it cannot be opened
+function Server:listen(spec)
+   local p = get(self)
+   if type(spec) ~= "table" then
+      error("listen: a table { port = } expected", 2)
+   end
+   local copy = { own = true, port = 0 }
+   for key, value in pairs(spec) do
+      if not listen_keys[key] then
+         error(("listen: unknown key '%s'; there are: address, port, proxy, socket, tls"):format(tostring(key)), 2)
+      end
+      if value ~= false then
+         options.check(key, value, 2)
+      end
+      copy[key] = value
+   end
+   local entry = { spec = copy, list = p.listeners }
+   if p.state == "up" then
+      local ok, why = open_entry(p, entry)
+      if not ok then
+         error(("server '%s': %s"):format(p.name, why), 2)
+      end
+      serve(p, entry)
+   end
+   p.listeners[#p.listeners + 1] = entry
+   local object = setmetatable({}, Listener)
+   private[object] = entry
+   return object
+end
+
+Server.__name = "popd.server"
+
+function Server:__tostring()
+   local p = private[self]
+   return ("popd server '%s' (%s)"):format(p.name, p.destroyed and "destroyed" or p.state)
+end
+
+return server

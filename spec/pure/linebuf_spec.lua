@@ -1,0 +1,152 @@
+local linebuf = require("popd.testing").linebuf
+
+--- Feeds bytes in pieces, and takes the lines after each.
+-- @treturn table lines as strings, "too long" as true
+local function lines_of(bytes, piece, limit)
+   local lb, out, at = linebuf.new(limit), {}, 1
+   while at <= #bytes do
+      at = at + lb:feed(bytes:sub(at, at + piece - 1))
+      local status, line = lb:next()
+      while status ~= "none" do
+         out[#out + 1] = status == "too_long" or line
+         status, line = lb:next()
+      end
+   end
+   return out
+end
+
+-- with a limit of 8        lines; true: one that was too long
+local cases = {
+   { "",                    {} },
+   { "NOOP",                {} },
+   { "NOOP\r",              {} },
+   { "NOOP\r\n",            { "NOOP" } },
+   { "NOOP\n",              { "NOOP" } },
+   { "\r\n\n",              { "", "" } },
+   { "a\r\r\n",             { "a\r" } },
+   { "a\rb\n",              { "a\rb" } },
+   { "\0\255\n",            { "\0\255" } },
+   { "123456\r\n",          { "123456" } },
+   { "1234567\n",           { "1234567" } },
+   { "1234567\r\n",         { true } },
+   { "12345678\n",          { true } },
+   { "12345678",            { true } },
+   { "1234567",             {} },
+   { ("x"):rep(50) .. "\r\nA\r\n", { true, "A" } },
+   { "A\n" .. ("x"):rep(50) .. "\nB\n" .. ("y"):rep(9) .. "\n\nC\r\n", { "A", true, "B", true, "", "C" } },
+}
+
+describe("linebuf", function()
+   for _, case in ipairs(cases) do
+      local bytes, expected = case[1], case[2]
+      it(("takes %q apart alike however it was cut"):format(bytes), function()
+         for piece = 1, #bytes + 1 do
+            assert.same(expected, lines_of(bytes, piece, 8), "pieces of " .. piece)
+         end
+      end)
+   end
+
+   it("takes random bytes apart as a naive reference does", function()
+      math.randomseed(1939)
+      local alphabet = { "a", "b", "\r", "\n", "\n", "\r\n", "\0" }
+      for _ = 1, 400 do
+         local limit, text, expected = math.random(3, 12), {}, {}
+         for i = 1, math.random(0, 60) do
+            text[i] = alphabet[math.random(#alphabet)]
+         end
+         local bytes = table.concat(text)
+         for line in bytes:gmatch("[^\n]*\n") do
+            expected[#expected + 1] = #line > limit or (line:gsub("\r?\n$", ""))
+         end
+         if #bytes:match("[^\n]*$") >= limit then
+            expected[#expected + 1] = true
+         end
+         for piece = 1, 9 do
+            assert.same(expected, lines_of(bytes, piece, limit), ("%q, limit %d"):format(bytes, limit))
+         end
+      end
+   end)
+
+   it("tells of a line that is too long before its end has come, and once", function()
+      local lb = linebuf.new(8)
+      lb:feed("12345678")
+      assert.equal("too_long", lb:next())
+      assert.equal("none", lb:next())
+      for _ = 1, 10 do
+         lb:feed(("x"):rep(4000))
+         assert.equal("none", lb:next())
+      end
+      lb:feed("\nA\n")
+      assert.same({ "ready", "A" }, { lb:next() })
+   end)
+
+   it("takes no more than its room while lines are not taken", function()
+      local lb = linebuf.new(255)
+      assert.equal(4096, lb:feed(("NOOP\r\n"):rep(1000)))
+      assert.equal(0, lb:feed("NOOP\r\n"))
+      assert.same({ "ready", "NOOP" }, { lb:next() })
+      assert.equal(6, lb:feed("NOOP\r\n"))
+   end)
+
+   it("has room for a line of a limit greater than its usual room", function()
+      local lb = linebuf.new(12288)
+      local line = ("z"):rep(12286)
+      assert.equal(#line, lb:feed(line))
+      assert.equal("none", lb:next())
+      lb:feed("\r\n")
+      assert.same({ "ready", line }, { lb:next() })
+   end)
+
+   it("keeps what it holds when its limit grows", function()
+      local lb = linebuf.new(255)
+      lb:feed("A\nB\nlong ")
+      assert.same({ "ready", "A" }, { lb:next() })
+      lb:limit(8000)
+      assert.same({ "ready", "B" }, { lb:next() })
+      lb:feed(("x"):rep(7000))
+      assert.equal("none", lb:next())
+      lb:feed("\n")
+      assert.same({ "ready", "long " .. ("x"):rep(7000) }, { lb:next() })
+   end)
+
+   it("gives its memory back at rest, and only then", function()
+      local lb = linebuf.new(255)
+      assert.is_false(lb:rest())
+      lb:feed("NOOP\r\nNO")
+      lb:next()
+      assert.is_true(lb:rest())
+      lb:feed("OP\r\n")
+      assert.same({ "ready", "NOOP" }, { lb:next() })
+      assert.is_false(lb:rest())
+      lb:feed("QUIT\n")
+      assert.same({ "ready", "QUIT" }, { lb:next() })
+   end)
+
+   it("goes on skipping a long line across a rest", function()
+      local lb = linebuf.new(8)
+      lb:feed(("x"):rep(20))
+      assert.equal("too_long", lb:next())
+      assert.is_false(lb:rest())
+      lb:feed("yyy\nA\n")
+      assert.same({ "ready", "A" }, { lb:next() })
+   end)
+
+   it("forgets what was pipelined when it is told to", function()
+      local lb = linebuf.new(255)
+      lb:feed("STLS\r\nUSER eve\r\nPASS")
+      lb:next()
+      assert.equal(#"USER eve\r\nPASS", lb:drop())
+      assert.equal("none", lb:next())
+      lb:feed(" x\r\n")
+      assert.same({ "ready", " x" }, { lb:next() })
+   end)
+
+   it("forgets the long line it was within, too", function()
+      local lb = linebuf.new(8)
+      lb:feed(("x"):rep(20))
+      lb:next()
+      assert.equal(0, lb:drop())
+      lb:feed("A\n")
+      assert.same({ "ready", "A" }, { lb:next() })
+   end)
+end)
