@@ -2,3 +2,4 @@ std = "lua54"
 max_line_length = 120
 files["spec"] = { std = "+busted" }
 exclude_files = { "build" }
+files["lua/popd/carry.lua"] = { globals = { "coroutine" } }

@@ -29,13 +29,11 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasi
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(PURE) $(IO) $(LUAC) $(JOINT))
 MODULES = $(wildcard lua/popd/*.lua)
 
+## make            builds the module and the program, in build/
 all: $(BUILD)/popd/core.so $(BUILD)/popd-lua
 
 help:
-	@echo 'make            the module and the program, in $(BUILD)/'
-	@echo 'make run        serves a small demo Maildir'
-	@echo 'make test       every spec'
-	@echo 'make check      format, lint, layers'
+	@sed -n 's/^## //p' Makefile
 
 $(BUILD)/%.o: core/%.c
 	@mkdir -p $(@D)
@@ -45,6 +43,7 @@ $(BUILD)/popd/core.so: $(OBJECTS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -o $@ $^ $(MODULE_LIBS)
 
+$(BUILD)/testing.o: ALL_CFLAGS += -fvisibility=default
 $(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) testing)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@ $^ -lmbedcrypto
@@ -61,7 +60,142 @@ $(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o
 
 -include $(wildcard $(BUILD)/*.d)
 
+# Running and testing ---------------------------------------------------------
+
+PORT = 1100
+
+## make run        serves a small demo Maildir on PORT (1100), sets up what it needs
+run:
+	@.ci/setup build
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/popd-lua examples/demo.lua $(BUILD)/demo $(PORT)
+
+# Specs run with the built module and program before any that are installed.
+SPECS    = spec
+SPEC_ENV = POPD_LUA=$(CURDIR)/$(BUILD)/popd-lua POPD_BUILD=$(CURDIR)/$(BUILD) \
+	LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;$(CURDIR)/spec/?.lua;;" \
+	LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
+RUN_SPECS = $(SPEC_ENV) $(WRAP) $(BUSTED) --lpath="" -o plainTerminal $(SPECS)
+
+## make test       runs every spec, sets up what they need (SPECS=spec/pure: some)
+test:
+	@.ci/setup test
+	@$(MAKE) --no-print-directory specs
+
+specs: all $(BUILD)/popd/testing.so replay
+	@$(RUN_SPECS)
+
+## make peers      installs the servers that specs compare with; starts none
+peers:
+	@.ci/setup peers
+
+## make asan       the specs under AddressSanitizer and UBSan
+ASAN_OPTIONS_USED = abort_on_error=0:detect_leaks=1:log_path=$(CURDIR)/build/asan/report
+asan:
+	@.ci/setup test check
+	@rm -f build/asan/report.*
+	@$(MAKE) --no-print-directory specs BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+		WRAP='env LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so):$(shell $(CC) -print-file-name=libubsan.so) ASAN_OPTIONS=$(ASAN_OPTIONS_USED) LSAN_OPTIONS=suppressions=$(CURDIR)/spec/support/lsan.supp UBSAN_OPTIONS=print_stacktrace=1'
+	@! cat build/asan/report.* 2>/dev/null
+
+## make tsan       the specs under ThreadSanitizer
+tsan:
+	@.ci/setup test check
+	@rm -f build/tsan/report.*
+	@$(MAKE) --no-print-directory specs BUILD=build/tsan SAN='-fsanitize=thread' CFLAGS='-O1 -g' \
+		WRAP='env LD_PRELOAD=$(shell $(CC) -print-file-name=libtsan.so) TSAN_OPTIONS=log_path=$(CURDIR)/build/tsan/report'
+	@! cat build/tsan/report.* 2>/dev/null
+
+## make valgrind   the protocol, task and store specs under valgrind
+VALGRIND_SPECS = spec/pure spec/lua spec/server
+valgrind:
+	@.ci/setup test check
+	@$(MAKE) --no-print-directory specs SPECS='$(VALGRIND_SPECS)' \
+		WRAP='valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=spec/support/valgrind.supp'
+
+# Checking --------------------------------------------------------------------
+
+SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
+
+## make check      format, lint and layers (no specs)
+check: check-tools format-check lint layers
+check-tools:
+	@.ci/setup check
+
+format:
+	clang-format -i $(SOURCES)
+
+format-check:
+	@clang-format --dry-run -Werror $(SOURCES)
+	@echo 'format: clean'
+
+lint:
+	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
+		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core
+	@luacheck --std lua54 --no-color -q lua spec examples core/embed.lua
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so
+	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
+
+# Each layer's forbidden headers; the pure part linked alone; one name exported.
+forbid = @! grep -nE '^\#include [<"]($(2))' $(patsubst %,core/%.[ch],$(1)) || { echo 'layers: forbidden include'; false; }
+layers: all
+	$(call forbid,$(PURE),ev\.h|lua|lauxlib|mbedtls/ssl|sys/socket|netinet|unistd|time\.h|loop|net|stream|outq|log|task|conn|server)
+	$(call forbid,$(IO),lua|lauxlib|command|session|maildrop|reply|dotstuff|task|await|source|conn|server)
+	$(call forbid,$(LUAC),command|session|maildrop|reply|linebuf|conn|server|steps|listener)
+	@$(CC) -shared -Wl,-z,defs -o $(BUILD)/pure.so $(patsubst %,$(BUILD)/%.o,$(PURE)) -lmbedcrypto
+	@test "$$(nm -D --defined-only $(BUILD)/popd/core.so | awk '{print $$3}')" = luaopen_popd_core || \
+		{ echo 'layers: core.so exports more than luaopen_popd_core'; false; }
+	@echo 'layers: hold'
+
+# Fuzzing ---------------------------------------------------------------------
+
+FUZZERS = $(patsubst fuzz/%.c,%,$(filter-out fuzz/replay.c,$(wildcard fuzz/*.c)))
+T = 60
+
+$(BUILD)/fuzz/replay-%: fuzz/%.c fuzz/replay.c $(patsubst %,$(BUILD)/%.o,$(PURE))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fvisibility=hidden,$(ALL_CFLAGS)) -Icore -o $@ $^ -lmbedcrypto
+
+# The corpora, through the targets, without clang.
+replay: $(patsubst %,$(BUILD)/fuzz/replay-%,$(FUZZERS))
+	@for f in $(FUZZERS); do $(BUILD)/fuzz/replay-$$f fuzz/corpus/$$f || exit 1; done
+
+build/fuzz/%: fuzz/%.c $(patsubst %,core/%.c,$(PURE))
+	@mkdir -p $(@D)
+	$(Q)clang -std=c11 -D_GNU_SOURCE -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Icore \
+		-o $@ $^ -lmbedcrypto
+
+## make fuzz T=60  each fuzz target for T seconds, with ASan and UBSan
+fuzz:
+	@.ci/setup check
+	@$(MAKE) --no-print-directory $(patsubst %,build/fuzz/%,$(FUZZERS))
+	@for f in $(FUZZERS); do mkdir -p build/fuzz/found/$$f; echo "fuzz: $$f"; \
+		build/fuzz/$$f -max_total_time=$(T) -print_final_stats=1 -verbosity=0 -close_fd_mask=1 -max_len=8192 \
+			-artifact_prefix=build/fuzz/ build/fuzz/found/$$f fuzz/corpus/$$f 2>&1 \
+			| grep -E 'number_of_executed_units|ERROR|SUMMARY|runtime error' ; \
+		ls build/fuzz/crash-* build/fuzz/timeout-* build/fuzz/oom-* 2>/dev/null && exit 1 || true; done
+
+# Installing ------------------------------------------------------------------
+
+PREFIX = /usr/local
+LUADIR = $(PREFIX)/share/lua/5.4
+LIBDIR = $(PREFIX)/lib/lua/5.4
+BINDIR = $(PREFIX)/bin
+
+## make module     the module alone (what LuaRocks builds)
+module: $(BUILD)/popd/core.so
+
+## make install    the module, and popd-lua as a script, below PREFIX
+install: module
+	install -d $(LUADIR)/popd $(LIBDIR)/popd $(BINDIR)
+	install -m 644 $(MODULES) $(LUADIR)/popd
+	install -m 755 $(BUILD)/popd/core.so $(LIBDIR)/popd/core.so
+	install -m 755 bin/popd-lua $(BINDIR)/popd-lua
+
 clean:
 	rm -rf build
 
-.PHONY: all help clean
+.PHONY: all help run test specs peers asan tsan valgrind check check-tools format format-check lint layers replay fuzz \
+	module install clean
+.SECONDARY:

@@ -110,7 +110,7 @@ new_waiter(lua_State *L, struct tasks *ts, struct task *t, void (*ring)(void *))
 static void
 block(double seconds)
 {
-    struct timespec left = { .tv_sec = (time_t)seconds };
+    struct timespec left = {.tv_sec = (time_t)seconds};
 
     left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
     while (nanosleep(&left, &left) != 0 && errno == EINTR)
@@ -154,7 +154,7 @@ l_pause(lua_State *L)
 static int
 block_on(lua_State *L, int fd, int events, double seconds)
 {
-    struct pollfd p = { .fd = fd, .events = events == EV_READ ? POLLIN : POLLOUT };
+    struct pollfd p = {.fd = fd, .events = events == EV_READ ? POLLIN : POLLOUT};
     int n = poll(&p, 1, seconds < 0 ? -1 : (int)fmin(ceil(seconds * 1000), 2e9));
 
     if (n < 0)
@@ -166,7 +166,7 @@ block_on(lua_State *L, int fd, int events, double seconds)
 static int
 l_wait(lua_State *L)
 {
-    static const char *const modes[] = { "r", "w", NULL };
+    static const char *const modes[] = {"r", "w", NULL};
     struct tasks *ts = get_tasks(L);
     lua_Integer fd = luaL_checkinteger(L, 1);
     int events = luaL_checkoption(L, 2, NULL, modes) == 0 ? EV_READ : EV_WRITE;
@@ -232,7 +232,7 @@ end_job(lua_State *L, enum task_status status, void *owner)
 static void
 start_job(void *owner)
 {
-    static const struct task_limits none = { 0 };
+    static const struct task_limits none = {0};
     struct job *job = owner;
 
     task_start(job->tasks, &none, push_job, end_job, job, &job->task);
@@ -248,7 +248,7 @@ l_spawn(lua_State *L)
 
     luaL_checktype(L, 1, LUA_TFUNCTION);
     job = lua_newuserdatauv(L, sizeof *job, 1);
-    *job = (struct job){ .tasks = ts, .turn = { .run = start_job, .owner = job } };
+    *job = (struct job){.tasks = ts, .turn = {.run = start_job, .owner = job}};
     luaL_setmetatable(L, JOB);
     lua_createtable(L, n, 1);
     for (int i = 1; i <= n; i++) {
@@ -310,7 +310,9 @@ static void
 check_outside(lua_State *L, struct tasks *ts, const char *what)
 {
     if (ts->running || ts->loop->running)
-        luaL_error(L, "popd.%s: the loop runs already; call it from a script's main chunk, not from a callback", what);
+        luaL_error(L,
+                   "popd.%s: the loop runs already; call it from a script's main chunk, not from a callback",
+                   what);
 }
 
 static int
@@ -395,7 +397,7 @@ end_handler(lua_State *L, enum task_status status, void *owner)
 static void
 on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
 {
-    static const struct task_limits none = { 0 };
+    static const struct task_limits none = {0};
     struct signal *s = watcher->data;
 
     (void)ev, (void)events;
@@ -428,12 +430,12 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        { "sleep", l_sleep }, { "pause", l_pause },   { "wait", l_wait },   { "spawn", l_spawn },
-        { "adopt", l_adopt }, { "unwait", l_unwait }, { "run", l_run },     { "step", l_step },
-        { "stop", l_stop },   { "fd", l_fd },         { "now", l_now },     { "signal", l_signal },
-        { "count", l_count }, { NULL, NULL },
+        {"sleep", l_sleep}, {"pause", l_pause},   {"wait", l_wait}, {"spawn", l_spawn},
+        {"adopt", l_adopt}, {"unwait", l_unwait}, {"run", l_run},   {"step", l_step},
+        {"stop", l_stop},   {"fd", l_fd},         {"now", l_now},   {"signal", l_signal},
+        {"count", l_count}, {NULL, NULL},
     };
-    static const luaL_Reg methods[] = { { "cancel", l_cancel }, { NULL, NULL } };
+    static const luaL_Reg methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, tasks);
     luaL_setfuncs(L, functions, 1);

@@ -21,8 +21,8 @@ struct buf {
 /* Gives back the memory; the buffer is empty again and may be used. */
 void buf_clear(struct buf *b);
 
-/* Overwrites every byte that was ever held, then empties; keeps the memory.
- * For what held a secret. */
+/* Overwrites every byte that was ever held, then empties; keeps the memory and
+ * forgets a failure.  For what held a secret. */
 void buf_wipe(struct buf *b);
 
 /* Room for n more bytes at data + len, or NULL.  The caller adds to `len`

@@ -26,8 +26,8 @@ conn_log(const struct conn *c, int level, const char *text, const char *key, con
 
     snprintf(id, sizeof id, "%lld", (long long)c->id);
     net_address_text(&c->peer, peer);
-    log_event((enum log_level)level, text, "conn", id, "peer", peer, key ? key : "user",
-              key ? value : NULL, NULL);
+    log_event((enum log_level)level, text, "conn", id, "peer", peer, key ? key : "user", key ? value : NULL,
+              NULL);
 }
 
 void
@@ -93,7 +93,8 @@ flush(struct conn *c)
 static bool
 fail_message(struct conn *c, const char *why)
 {
-    conn_log(c, LOG_ERROR, "a message cannot be read to its end; the connection is cut so that it does not look whole",
+    conn_log(c, LOG_ERROR,
+             "a message cannot be read to its end; the connection is cut so that it does not look whole",
              "error", why);
     conn_gone(c, "a message failed midway");
     return true;
@@ -168,8 +169,9 @@ read_proxy(struct conn *c)
     case PROXYPROTO_BAD:
         break;
     }
-    conn_log(c, LOG_WARNING, "no PROXY header came first; connections to this listener must come through the proxy",
-             NULL, NULL);
+    conn_log(c, LOG_WARNING,
+             "no PROXY header came first; connections to this listener must come through the proxy", NULL,
+             NULL);
     conn_gone(c, "no PROXY header");
     return true;
 }
@@ -183,7 +185,7 @@ finish(struct conn *c)
     if (c->gone)
         return true;
     stream_finish(&c->stream);
-    conn_gone(c, c->session.state == SESSION_UPDATE ? "quit" : "closed");
+    conn_gone(c, c->session.state == SESSION_UPDATE ? "quit" : c->eof ? "the client left" : "closed");
     return true;
 }
 
@@ -349,9 +351,9 @@ on_alarm(void *owner)
         set_alarm(c);
         return;
     }
-    conn_gone(c, c->blocked_at > 0                              ? "the client does not take its reply"
+    conn_gone(c, c->blocked_at > 0                           ? "the client does not take its reply"
                  : c->session.state == SESSION_AUTHORIZATION ? "no login in time"
-                                                              : "idle");
+                                                             : "idle");
 }
 
 /* The client must read.  What it took since the last look counts if it is not
@@ -499,7 +501,7 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->peer = *peer;
     c->stream = stream;
     c->next = proxied ? read_proxy : steps_begin;
-    c->turn = (struct turn){ .run = on_turn, .owner = c };
+    c->turn = (struct turn){.run = on_turn, .owner = c};
     c->since = c->active = loop_now();
     session_init(&c->session, &host->config);
     linebuf_init(&c->in, host->limits.line_limit);

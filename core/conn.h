@@ -32,9 +32,9 @@
 
 /* Seconds, octets, counts; 0: no limit. */
 struct conn_limits {
-    double login_timeout;   /* from accept to login, in all */
-    double idle_timeout;    /* between complete commands */
-    double write_timeout;   /* a reply that the client does not take */
+    double login_timeout; /* from accept to login, in all */
+    double idle_timeout;  /* between complete commands */
+    double write_timeout; /* a reply that the client does not take */
     double renew_interval;
     struct task_limits callback;
     size_t line_limit;
@@ -51,6 +51,7 @@ struct conn_host {
     struct session_config config;
     struct conn_limits limits;
     bool apop; /* offered: greet with a stamp */
+    enum { PLAIN_ALWAYS, PLAIN_LOCAL, PLAIN_TLS } plain; /* from where a password may come as it is */
     struct {
         bool connect, retrieved, quit, disconnect;
     } hooks;
@@ -71,8 +72,8 @@ struct step {
 };
 
 struct conn {
-    struct conn_host *host; /* borrowed */
-    struct conn *next_conn, **link; /* the server's list */
+    struct conn_host *host;              /* borrowed */
+    struct conn *next_conn, **link;      /* the server's list */
     struct conn *next_peer, **peer_link; /* the server's list by address */
     lua_Integer id;
     struct net_address peer; /* behind PROXY the client's */
@@ -93,30 +94,31 @@ struct conn {
 
     struct source *source; /* held (source_hold) */
     struct dotstuff dots;
-    uint64_t sending; /* RETR: the number; 0: TOP or a command's */
-    size_t spent;     /* octets made in this turn */
+    uint64_t sending;   /* RETR: the number; 0: TOP or a command's */
+    size_t spent;       /* octets made in this turn */
     char *update_error; /* ours: what QUIT is answered with; NULL: +OK */
 
     ev_io reader, writer;
     struct alarm alarm, renewal;
-    double since, active; /* loop time: accepted; last command or reply ended */
-    double blocked_at;    /* since when the client takes too little; 0: it does not */
+    double since, active;  /* loop time: accepted; last command or reply ended */
+    double blocked_at;     /* since when the client takes too little; 0: it does not */
     uint64_t blocked_mark; /* bytes_out then */
 
-    char *close_text;  /* ours: told before a close that was asked for */
-    const char *gone;  /* why it ended; NULL: it lives */
-    bool running;      /* in conn_run */
-    bool eof;          /* the client sends no more */
-    bool close_asked;  /* close once the present command is answered */
-    bool lost;         /* renew failed: the lock is not ours any more */
-    bool entered;      /* the login step ran: there may be a lock */
-    bool renews;       /* the storage has renew */
-    bool admitted;     /* the server counts it */
-    bool dead;         /* wound up */
+    char *close_text; /* ours: told before a close that was asked for */
+    const char *gone; /* why it ended; NULL: it lives */
+    bool running;     /* in conn_run */
+    bool eof;         /* the client sends no more */
+    bool close_asked; /* close once the present command is answered */
+    bool lost;        /* renew failed: the lock is not ours any more */
+    bool entered;     /* the login step ran: there may be a lock */
+    bool renews;      /* the storage has renew */
+    bool admitted;    /* the server counts it */
+    bool dead;        /* wound up */
 };
 
 /* Takes over a client's socket.  NULL: out of memory; the socket is closed. */
-struct conn *conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer, bool proxied);
+struct conn *conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer,
+                      bool proxied);
 
 /* Ends it from outside: one that waits for a command is told `text` (as an
  * -ERR) first, if that is not NULL; one in UPDATE ends by itself; any other is
@@ -143,15 +145,15 @@ void conn_log(const struct conn *c, int level, const char *text, const char *key
 struct buf *conn_reply(struct conn *c);
 void conn_say(struct conn *c, enum need need);
 bool conn_serve(struct conn *c); /* next: what the session needs */
-bool conn_send(struct conn *c); /* next: pieces of the source, until it ends */
+bool conn_send(struct conn *c);  /* next: pieces of the source, until it ends */
 
 /* steps.c */
-bool steps_serve(struct conn *c); /* what the session needs of Lua */
-bool steps_begin(struct conn *c); /* next: the connect hook, then the greeting */
-bool steps_sent(struct conn *c);  /* next: after the last piece */
-bool steps_pull(struct conn *c);  /* a pull function's next chunk */
+bool steps_serve(struct conn *c);   /* what the session needs of Lua */
+bool steps_begin(struct conn *c);   /* next: the connect hook, then the greeting */
+bool steps_sent(struct conn *c);    /* next: after the last piece */
+bool steps_pull(struct conn *c);    /* a pull function's next chunk */
 bool steps_wind_up(struct conn *c); /* next: after the client is gone */
-void steps_renew(void *conn);     /* an alarm */
+void steps_renew(void *conn);       /* an alarm */
 
 /* view.c: the userdata that scripts see; [-0, +1, e].  Closing it makes it
  * answer nil from then on. */

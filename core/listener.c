@@ -12,7 +12,7 @@ new_listener(lua_State *L)
 {
     struct listener *l = lua_newuserdatauv(L, sizeof *l, 0);
 
-    *l = (struct listener){ .fd = -1, .loop = lua_touserdata(L, lua_upvalueindex(1)) };
+    *l = (struct listener){.fd = -1, .loop = lua_touserdata(L, lua_upvalueindex(1))};
     luaL_setmetatable(L, LISTENER);
     return l;
 }
@@ -203,9 +203,8 @@ void
 listener_open(lua_State *L, struct loop *loop)
 {
     static const luaL_Reg functions[] = {
-        { "listen_tcp", l_tcp }, { "listen_unix", l_unix }, { "listen_fd", l_fd }, { NULL, NULL }
-    };
-    static const luaL_Reg methods[] = { { "close", l_close }, { "proxy", l_proxy }, { NULL, NULL } };
+        {"listen_tcp", l_tcp}, {"listen_unix", l_unix}, {"listen_fd", l_fd}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"close", l_close}, {"proxy", l_proxy}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, loop);
     luaL_setfuncs(L, functions, 1);

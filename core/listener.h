@@ -11,9 +11,9 @@
 struct listener {
     int fd; /* ours; -1: closed */
     ev_io io;
-    struct loop *loop; /* borrowed */
-    char *path;        /* ours: of a Unix socket, removed with it; NULL: none */
-    bool proxied;      /* a PROXY header comes first, from one of networks */
+    struct loop *loop;            /* borrowed */
+    char *path;                   /* ours: of a Unix socket, removed with it; NULL: none */
+    bool proxied;                 /* a PROXY header comes first, from one of networks */
     struct net_network *networks; /* ours */
     size_t networks_count;
     void (*ready)(void *owner, struct listener *l); /* a client waits; NULL: nobody listens */

@@ -10,14 +10,14 @@
 
 #define PAIRS_MAX 8
 
-static const char *const names[] = { "debug", "info", "warning", "error", "none" };
+static const char *const names[] = {"debug", "info", "warning", "error", "none"};
 
 /* The process has one log, as it has one standard error. */
 static struct {
     enum log_level least;
     void (*sink)(void *, enum log_level, const char *, size_t);
     void *owner; /* borrowed from whoever set the sink */
-} here = { .least = LOG_WARNING };
+} here = {.least = LOG_WARNING};
 
 void
 log_set_least(enum log_level level)
@@ -83,7 +83,8 @@ add_escaped(struct buf *line, const char *text, size_t len)
 static void
 add_value(struct buf *line, const char *value, size_t len)
 {
-    bool quoted = len == 0 || plain_run(value, len) < len || memchr(value, ' ', len) || memchr(value, '=', len);
+    bool quoted =
+        len == 0 || plain_run(value, len) < len || memchr(value, ' ', len) || memchr(value, '=', len);
 
     if (quoted)
         buf_add(line, "\"", 1);
@@ -119,7 +120,7 @@ send_line(enum log_level level, struct buf *line)
 void
 log_pairs(enum log_level level, const char *text, size_t len, const struct log_pair *pairs, size_t n)
 {
-    struct buf line = { 0 };
+    struct buf line = {0};
 
     if (level < here.least || level >= LOG_NONE)
         return;
@@ -148,7 +149,7 @@ log_event(enum log_level level, const char *text, ...)
         const char *value = va_arg(list, const char *);
 
         if (value)
-            pairs[n++] = (struct log_pair){ key, value, strlen(value) };
+            pairs[n++] = (struct log_pair){key, value, strlen(value)};
     }
     va_end(list);
     log_pairs(level, text, strlen(text), pairs, n);

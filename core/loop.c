@@ -60,7 +60,7 @@ next_descriptor(void)
 bool
 loop_init(struct loop *l)
 {
-    *l = (struct loop){ .fd = -1, .tick = -1 };
+    *l = (struct loop){.fd = -1, .tick = -1};
     l->last_turn = &l->turns;
     l->backend = next_descriptor(); /* libev opens its epoll set first, and does not tell it */
     l->ev = ev_loop_new(EVFLAG_AUTO);
@@ -85,7 +85,7 @@ loop_clear(struct loop *l)
         close(l->tick);
     if (l->ev)
         ev_loop_destroy(l->ev);
-    *l = (struct loop){ .fd = -1, .tick = -1 };
+    *l = (struct loop){.fd = -1, .tick = -1};
 }
 
 double
@@ -127,7 +127,7 @@ static void
 set_tick(struct loop *l)
 {
     double first, left;
-    struct itimerspec at = { 0 };
+    struct itimerspec at = {0};
 
     if (l->tick < 0)
         return;
@@ -174,7 +174,7 @@ loop_step(struct loop *l, double seconds)
 static bool
 watch(int set, int fd)
 {
-    struct epoll_event event = { .events = EPOLLIN };
+    struct epoll_event event = {.events = EPOLLIN};
 
     return epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0;
 }
@@ -255,7 +255,7 @@ on_timer(struct ev_loop *ev, ev_timer *w, int events)
 void
 alarm_init(struct alarm *a, struct loop *l, void (*ring)(void *), void *owner)
 {
-    *a = (struct alarm){ .loop = l, .ring = ring, .owner = owner };
+    *a = (struct alarm){.loop = l, .ring = ring, .owner = owner};
     ev_init(&a->timer, on_timer);
     a->timer.data = a;
 }

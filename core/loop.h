@@ -36,9 +36,9 @@ struct loop {
     ev_prepare prepare; /* runs the turns */
     ev_idle idle;       /* while turns are queued: poll does not block */
     bool running;
-    bool invoked;   /* a callback ran in this iteration */
-    int backend;    /* libev's epoll set; borrowed */
-    int fd, tick;   /* loop_fd's epoll and timer; -1 until asked for */
+    bool invoked; /* a callback ran in this iteration */
+    int backend;  /* libev's epoll set; borrowed */
+    int fd, tick; /* loop_fd's epoll and timer; -1 until asked for */
 };
 
 /* False: the system gives no loop (descriptors, memory). */

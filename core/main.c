@@ -3,6 +3,7 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,7 @@ main(int argc, char **argv)
     lua_State *L = luaL_newstate();
     int status = EXIT_FAILURE;
 
+    signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
     if (!L) {
         fputs("popd-lua: out of memory\n", stderr);
         return EXIT_FAILURE;

@@ -309,8 +309,8 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "log", l_log },     { "octets", l_octets }, { "hash", l_hash },   { "equal", l_equal },
-        { "apop", l_apop },   { "verb", l_verb },     { NULL, NULL },
+        {"log", l_log},   {"octets", l_octets}, {"hash", l_hash}, {"equal", l_equal},
+        {"apop", l_apop}, {"verb", l_verb},     {NULL, NULL},
     };
     struct core *core;
 

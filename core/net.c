@@ -14,7 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const uint8_t v4_prefix[12] = { [10] = 0xff, [11] = 0xff };
+static const uint8_t v4_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
 static int
 listen_on(const struct sockaddr *address, socklen_t len, const char **why)
@@ -37,8 +37,8 @@ listen_on(const struct sockaddr *address, socklen_t len, const char **why)
 static int
 listen_all(unsigned port, const char **why)
 {
-    struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
-    struct sockaddr_in four = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int fd = listen_on((struct sockaddr *)&six, sizeof six, why);
 
     if (fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
@@ -49,7 +49,7 @@ listen_all(unsigned port, const char **why)
 int
 net_listen(const char *address, unsigned port, const char **why)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     char service[12];
     int fd, err;
@@ -87,7 +87,7 @@ remove_stale(const struct sockaddr_un *address)
 int
 net_listen_unix(const char *path, const char **why)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t n = strlen(path);
 
     if (n == 0 || n >= sizeof address.sun_path) {
@@ -125,7 +125,7 @@ take_address(struct net_address *a, const struct sockaddr_storage *from)
     const struct sockaddr_in *four = (const void *)from;
     const struct sockaddr_in6 *six = (const void *)from;
 
-    *a = (struct net_address){ .local = true };
+    *a = (struct net_address){.local = true};
     if (from->ss_family == AF_INET)
         net_address_set(a, false, (const uint8_t *)&four->sin_addr, ntohs(four->sin_port));
     else if (from->ss_family == AF_INET6)
@@ -135,7 +135,7 @@ take_address(struct net_address *a, const struct sockaddr_storage *from)
 unsigned
 net_port(int fd)
 {
-    struct sockaddr_storage from = { 0 };
+    struct sockaddr_storage from = {0};
     socklen_t len = sizeof from;
     struct net_address a;
 
@@ -148,7 +148,7 @@ net_port(int fd)
 int
 net_accept(int fd, struct net_address *peer)
 {
-    struct sockaddr_storage from = { 0 };
+    struct sockaddr_storage from = {0};
     socklen_t len = sizeof from;
     int on = 1;
     int client = accept4(fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -181,10 +181,18 @@ net_address_text(const struct net_address *a, char text[NET_TEXT])
 void
 net_address_set(struct net_address *a, bool v6, const uint8_t *ip, uint16_t port)
 {
-    *a = (struct net_address){ .port = port };
+    *a = (struct net_address){.port = port};
     if (!v6)
         memcpy(a->ip, v4_prefix, sizeof v4_prefix);
     memcpy(v6 ? a->ip : a->ip + 12, ip, v6 ? 16 : 4);
+}
+
+bool
+net_is_loopback(const struct net_address *a)
+{
+    static const uint8_t one[16] = { [15] = 1 };
+
+    return a->local || (is_v4(a->ip) ? a->ip[12] == 127 : memcmp(a->ip, one, sizeof one) == 0);
 }
 
 bool

@@ -20,7 +20,7 @@ outq_clear(struct outq *q)
         q->first = chunk->next;
         free(chunk);
     }
-    *q = (struct outq){ 0 };
+    *q = (struct outq){0};
 }
 
 static struct outq_chunk *

@@ -4,7 +4,8 @@
  * Pure.  Whatever text it is given, what it appends is one well-formed reply:
  * control octets become '?', a status line has at most 512 octets with its
  * CRLF (cut without splitting a UTF-8 sequence), a code that is not of RFC
- * 2449's grammar is left out, an item that starts with a dot is stuffed.
+ * 2449's grammar is left out, a '[' that would begin a code but is a text's
+ * first octet becomes '?', an item that starts with a dot is stuffed.
  */
 #ifndef POPD_REPLY_H
 #define POPD_REPLY_H
@@ -17,7 +18,7 @@
 /* What a text or code from a script lost on its way; or-ed together. */
 enum reply_fault {
     REPLY_CLEAN = 0,
-    REPLY_CONTROLS = 1, /* control octets were replaced */
+    REPLY_CONTROLS = 1, /* control octets, or a first '[', were replaced */
     REPLY_CUT = 2,      /* it was too long */
     REPLY_BAD_CODE = 4  /* the code was left out */
 };

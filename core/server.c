@@ -25,8 +25,8 @@ struct server {
     struct listener *listeners;       /* each held by the registry */
     struct alarm pause;
     size_t count, max_connections, max_per_address; /* 0: no limit */
-    char *capa; /* ours: config.capa */
-    bool tell_empty; /* call the step `empty` when the last one is gone */
+    char *capa;                                     /* ours: config.capa */
+    bool tell_empty;                                /* call the step `empty` when the last one is gone */
 };
 
 static struct server *
@@ -258,6 +258,19 @@ set_limits(lua_State *L, struct server *s)
     s->host.config.max_bad_commands = (unsigned)number_field(L, "max_bad_commands");
 }
 
+static void
+set_plain(lua_State *L, struct server *s)
+{
+    const char *plain;
+
+    lua_getfield(L, 2, "plain");
+    plain = lua_tostring(L, -1);
+    s->host.plain = !plain || strcmp(plain, "local") == 0 ? PLAIN_LOCAL
+                    : strcmp(plain, "always") == 0        ? PLAIN_ALWAYS
+                                                          : PLAIN_TLS;
+    lua_pop(L, 1);
+}
+
 /* A list of keywords, as bits of the verbs that they name. */
 static unsigned
 verbs_field(lua_State *L, const char *name)
@@ -301,6 +314,7 @@ l_set(lua_State *L)
     lua_settop(L, 2);
     set_limits(L, s);
     set_capa(L, s);
+    set_plain(L, s);
     config->off = verbs_field(L, "off");
     config->own = verbs_field(L, "own");
     config->commands = flag_field(L, "commands");
@@ -415,8 +429,9 @@ l_new(lua_State *L)
 
     luaL_checktype(L, 1, LUA_TTABLE);
     s = lua_newuserdatauv(L, sizeof *s, 0);
-    *s = (struct server){ .common = common };
-    s->host = (struct conn_host){ .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s };
+    *s = (struct server){.common = common};
+    s->host = (struct conn_host){
+        .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s};
     alarm_init(&s->pause, common->loop, resume, s);
     luaL_setmetatable(L, SERVER);
     s->host.piece = malloc(CONN_PIECE);
@@ -448,15 +463,15 @@ void
 server_open(lua_State *L, struct server_common *common)
 {
     static const luaL_Reg methods[] = {
-        { "add", l_add },
-        { "set", l_set },
-        { "conn_list", l_conn_list },
-        { "conn_state", l_conn_state },
-        { "conn_close", l_conn_close },
-        { "close_all", l_close_all },
-        { "count", l_count },
-        { "forget", l_forget },
-        { NULL, NULL },
+        {"add", l_add},
+        {"set", l_set},
+        {"conn_list", l_conn_list},
+        {"conn_state", l_conn_state},
+        {"conn_close", l_conn_close},
+        {"close_all", l_close_all},
+        {"count", l_count},
+        {"forget", l_forget},
+        {NULL, NULL},
     };
 
     common->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -199,6 +199,9 @@ set_name(struct session *s, enum login_kind kind, struct buf *out)
 static enum need
 run_user(struct session *s, struct buf *out)
 {
+    if (s->no_plain)
+        return err(out, "passwords are not taken over a connection without encryption; use APOP, or connect from "
+                        "the server itself or through a TLS proxy (plain_login)");
     set_name(s, LOGIN_USER, out);
     s->named = true;
     return ok(out, "now the password");
@@ -479,7 +482,7 @@ void
 session_capa(const struct session *s, struct buf *lines)
 {
     tell(s, VERB_TOP, lines);
-    if (has_verb(s, VERB_PASS))
+    if (has_verb(s, VERB_PASS) && !s->no_plain)
         tell(s, VERB_USER, lines);
     tell(s, VERB_UIDL, lines);
     buf_puts(lines, "RESP-CODES\nAUTH-RESP-CODE\nPIPELINING\n");

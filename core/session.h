@@ -58,6 +58,7 @@ struct session {
     enum login_kind kind;   /* NEED_LOGIN; afterwards how it entered */
     bool apop;              /* APOP is offered: the greeting had a stamp */
     bool no_dele;           /* the storage cannot delete */
+    bool no_plain;          /* a password may not come as it is over this connection */
     unsigned failures;      /* refused logins */
     unsigned bad;           /* bad commands in a row */
     uint64_t cursor;        /* NEED_MORE: the last item told */
@@ -87,8 +88,8 @@ enum need session_refused(struct session *s, const char *code, const char *text,
 /* What was needed is there: goes on with the command. */
 enum need session_resume(struct session *s, struct buf *out);
 
-/* The message is there: appends the +OK that goes before it.  The message
- * follows (dotstuff); then session_done. */
+/* The message is there: appends the +OK that goes before it, and still needs
+ * the message, which follows (dotstuff); then session_done. */
 enum need session_sending(struct session *s, struct buf *out);
 
 /* The command ends with this one line; of a script, of any bytes.  *fault gets

@@ -19,7 +19,7 @@ struct source {
     uint64_t at, left; /* of a file */
     const char *bytes; /* in the string VALUE_CHUNK */
     size_t len;
-    bool pulls; /* VALUE_PULL is asked when the chunk is used up */
+    bool pulls;  /* VALUE_PULL is asked when the chunk is used up */
     bool closes; /* VALUE_CLOSE was not taken yet */
 };
 
@@ -28,7 +28,7 @@ new_source(lua_State *L)
 {
     struct source *s = lua_newuserdatauv(L, sizeof *s, VALUE_COUNT);
 
-    *s = (struct source){ .fd = -1 };
+    *s = (struct source){.fd = -1};
     luaL_setmetatable(L, SOURCE);
     return s;
 }
@@ -250,11 +250,11 @@ void
 source_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "source_bytes", l_bytes },
-        { "source_file", l_file },
-        { "source_pull", l_pull },
-        { "source_read", l_read },
-        { NULL, NULL },
+        {"source_bytes", l_bytes},
+        {"source_file", l_file},
+        {"source_pull", l_pull},
+        {"source_read", l_read},
+        {NULL, NULL},
     };
 
     luaL_setfuncs(L, functions, 0);

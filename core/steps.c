@@ -170,7 +170,7 @@ fail_connect(struct conn *c)
     refuse_connection(c, "SYS/TEMP", NEUTRAL);
 }
 
-static const struct step step_connect = { "connect", NULL, take_connect, fail_connect };
+static const struct step step_connect = {"connect", NULL, take_connect, fail_connect};
 
 /* Of letters, digits, dots and one '@' only: mpop and nmap ignore others. */
 static const char *
@@ -195,11 +195,18 @@ greet(struct conn *c)
     return true;
 }
 
+static bool
+takes_plain(const struct conn *c)
+{
+    return c->host->plain == PLAIN_ALWAYS || (c->host->plain == PLAIN_LOCAL && net_is_loopback(&c->peer));
+}
+
 bool
 steps_begin(struct conn *c)
 {
     const char *refusal = c->host->admit(c->host->owner, c);
 
+    c->session.no_plain = !takes_plain(c);
     if (refusal) {
         conn_log(c, LOG_WARNING, "a connection was refused", "reason", refusal);
         refuse_connection(c, "SYS/TEMP", refusal);
@@ -272,7 +279,8 @@ set_octets(lua_State *L, struct conn *c, size_t number)
     uint64_t octets = octets_at(L, -1);
 
     if (octets != MAILDROP_UNKNOWN && !maildrop_set_octets(&c->session.maildrop, number, octets))
-        conn_log(c, LOG_WARNING, "size(mbox) is not the sum of its messages' sizes; the sum is told", NULL, NULL);
+        conn_log(c, LOG_WARNING, "size(mbox) is not the sum of its messages' sizes; the sum is told", NULL,
+                 NULL);
     return octets != MAILDROP_UNKNOWN;
 }
 
@@ -331,8 +339,8 @@ take_uids(lua_State *L, struct conn *c)
     take_wanted(L, c, lacks_uid, set_uid);
 }
 
-static const struct step step_octets = { "octets", push_octets, take_octets, fail_command };
-static const struct step step_uids = { "uids", push_uids, take_uids, fail_command };
+static const struct step step_octets = {"octets", push_octets, take_octets, fail_command};
+static const struct step step_uids = {"uids", push_uids, take_uids, fail_command};
 
 /* login */
 
@@ -416,7 +424,7 @@ take_login(lua_State *L, struct conn *c)
         alarm_set(&c->renewal, c->host->limits.renew_interval);
 }
 
-static const struct step step_login = { "login", push_login, take_login, fail_login };
+static const struct step step_login = {"login", push_login, take_login, fail_login};
 
 static bool
 login(struct conn *c)
@@ -428,7 +436,7 @@ login(struct conn *c)
     run(c, &step_login);
     /* Lua has it now; here it is not needed any more. */
     digest_wipe((void *)(uintptr_t)secret->at, secret->len);
-    *secret = (struct slice){ "", 0 };
+    *secret = (struct slice){"", 0};
     return !c->task;
 }
 
@@ -464,7 +472,7 @@ take_capa(lua_State *L, struct conn *c)
     conn_say(c, session_done(&c->session));
 }
 
-static const struct step step_capa = { "capa", push_capa, take_capa, fail_command };
+static const struct step step_capa = {"capa", push_capa, take_capa, fail_command};
 
 /* messages */
 
@@ -474,7 +482,8 @@ push_message(lua_State *L, struct conn *c)
     lua_pushinteger(L, (lua_Integer)c->session.number);
     if (c->session.command.verb != VERB_TOP)
         return 1;
-    lua_pushinteger(L, c->session.command.lines > INT64_MAX ? INT64_MAX : (lua_Integer)c->session.command.lines);
+    lua_pushinteger(L,
+                    c->session.command.lines > INT64_MAX ? INT64_MAX : (lua_Integer)c->session.command.lines);
     return 2;
 }
 
@@ -503,7 +512,7 @@ take_message(lua_State *L, struct conn *c)
     send_source(c, top ? c->session.command.lines : DOTSTUFF_ALL, top ? 0 : c->session.number);
 }
 
-static const struct step step_message = { "message", push_message, take_message, fail_command };
+static const struct step step_message = {"message", push_message, take_message, fail_command};
 
 /* A function of the source itself is called, not one of the server's. */
 static int
@@ -528,7 +537,7 @@ fail_pull(struct conn *c)
     conn_gone(c, "a message failed midway");
 }
 
-static const struct step step_pull = { "get's function", NULL, take_pull, fail_pull };
+static const struct step step_pull = {"get's function", NULL, take_pull, fail_pull};
 
 bool
 steps_pull(struct conn *c)
@@ -548,7 +557,7 @@ push_close(lua_State *L, void *owner)
     return 0;
 }
 
-static const struct step step_release = { "a handle's close", NULL, NULL, NULL };
+static const struct step step_release = {"a handle's close", NULL, NULL, NULL};
 
 static bool
 run_close(struct conn *c)
@@ -597,7 +606,7 @@ push_sent(lua_State *L, struct conn *c)
     return 1;
 }
 
-static const struct step step_retrieved = { "retrieved", push_sent, NULL, NULL };
+static const struct step step_retrieved = {"retrieved", push_sent, NULL, NULL};
 
 static bool
 done(struct conn *c)
@@ -675,7 +684,7 @@ take_command(lua_State *L, struct conn *c)
     send_source(c, DOTSTUFF_ALL, 0);
 }
 
-static const struct step step_command = { "command", push_command, take_command, fail_command };
+static const struct step step_command = {"command", push_command, take_command, fail_command};
 
 /* QUIT */
 
@@ -710,9 +719,9 @@ fail_update(struct conn *c)
     c->update_error = strdup("some deleted messages not removed");
 }
 
-static const struct step step_quit = { "quit", NULL, NULL, NULL };
-static const struct step step_update = { "update", push_marked, take_update, fail_update };
-static const struct step step_close = { "close", NULL, NULL, NULL };
+static const struct step step_quit = {"quit", NULL, NULL, NULL};
+static const struct step step_update = {"update", push_marked, take_update, fail_update};
+static const struct step step_close = {"close", NULL, NULL, NULL};
 
 static bool
 quit_told(struct conn *c)
@@ -819,7 +828,7 @@ push_reason(lua_State *L, struct conn *c)
     return 1;
 }
 
-static const struct step step_disconnect = { "disconnect", push_reason, NULL, NULL };
+static const struct step step_disconnect = {"disconnect", push_reason, NULL, NULL};
 
 static int
 call_view_close(lua_State *L)

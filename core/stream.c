@@ -11,7 +11,7 @@
 void
 stream_open(struct stream *s, int fd)
 {
-    *s = (struct stream){ .fd = fd };
+    *s = (struct stream){.fd = fd};
 }
 
 void

@@ -12,11 +12,12 @@
 struct task {
     struct tasks *tasks; /* borrowed */
     struct task *next_task, **link;
-    lua_State *co;       /* anchored in the registry; NULL once given back */
+    lua_State *co; /* anchored in the registry; NULL once given back */
     struct task_limits limits;
-    uint64_t spent; /* instructions */
-    double started; /* loop time */
-    bool waiting;   /* a wait of `cancel` is under way */
+    uint64_t spent;  /* instructions */
+    double started;  /* loop time */
+    bool failed;     /* it ended by an error */
+    bool waiting;    /* a wait of `cancel` is under way */
     const char *why; /* set once its time is up: what a wait raises from now on */
     struct alarm deadline;
     struct turn turn; /* goes on after a forced yield */
@@ -55,7 +56,7 @@ find_tasks(lua_State *L)
 void
 tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
 {
-    *ts = (struct tasks){ .loop = loop };
+    *ts = (struct tasks){.loop = loop};
     lua_pushlightuserdata(L, ts);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &tasks_key);
     ts->L = lua_newthread(L);
@@ -88,13 +89,14 @@ close_coroutine(lua_State *co, lua_State *from)
     lua_settop(co, 0);
 }
 
-/* [-0, +0, e] */
+/* Keeps a coroutine for the next task.  One that ended by an error is not used
+ * again: where the hook raised, Lua leaves its hooks disabled.  [-0, +0, e] */
 static void
-give_back(lua_State *L, struct tasks *ts, lua_State *co)
+give_back(lua_State *L, struct tasks *ts, lua_State *co, bool failed)
 {
     lua_sethook(co, NULL, 0, 0);
     lua_settop(co, 0);
-    if (ts->spares < sizeof ts->spare / sizeof *ts->spare) {
+    if (!failed && ts->spares < sizeof ts->spare / sizeof ts->spare[0]) {
         ts->spare[ts->spares++] = co;
         return;
     }
@@ -151,7 +153,7 @@ call_give_back(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
 
-    give_back(L, t->tasks, t->co);
+    give_back(L, t->tasks, t->co, t->failed);
     return 0;
 }
 
@@ -181,7 +183,7 @@ call_protected(struct task *t, lua_CFunction f, const char *what)
 static void
 tell_end(struct task *t, enum task_status status, int n)
 {
-    struct ending e = { t, status };
+    struct ending e = {t, status};
     lua_State *L = t->tasks->L;
 
     if (t->handle)
@@ -209,9 +211,11 @@ task_free(struct task *t)
 void
 tasks_close(struct tasks *ts)
 {
-    while (ts->all) {
-        task_unwait(ts->all);
-        task_free(ts->all);
+    struct task *t;
+
+    while ((t = ts->all)) {
+        task_unwait(t);
+        task_free(t);
     }
 }
 
@@ -229,7 +233,8 @@ end(struct task *t, enum task_status status, int n)
         n = 1;
     }
     lua_xmove(t->co, L, n);
-    if (lua_status(t->co) != LUA_OK)
+    t->failed = lua_status(t->co) != LUA_OK;
+    if (t->failed)
         close_coroutine(t->co, L); /* runs what the script left to be closed */
     tell_end(t, status, n);
     call_protected(t, call_give_back, "a coroutine could not be kept");
@@ -368,7 +373,8 @@ prepare(lua_State *L)
 }
 
 static struct task *
-new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, void *owner, struct task **handle)
+new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, void *owner,
+         struct task **handle)
 {
     struct task *t = calloc(1, sizeof *t);
 
@@ -406,7 +412,7 @@ fail_early(struct task *t)
 static enum task_status
 fail_without_memory(struct tasks *ts, task_ended *ended, void *owner)
 {
-    struct task none = { .tasks = ts, .ended = ended, .owner = owner };
+    struct task none = {.tasks = ts, .ended = ended, .owner = owner};
 
     lua_pushliteral(ts->L, "out of memory");
     tell_end(&none, TASK_FAILED, 1);
@@ -414,8 +420,8 @@ fail_without_memory(struct tasks *ts, task_ended *ended, void *owner)
 }
 
 enum task_status
-task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, task_ended *ended, void *owner,
-           struct task **handle)
+task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, task_ended *ended,
+           void *owner, struct task **handle)
 {
     struct task *t = new_task(ts, limits, ended, owner, handle);
     lua_State *L = ts->L;
@@ -441,10 +447,11 @@ task_running(lua_State *L, struct tasks *ts, const char *what)
     if (!ts->running)
         luaL_error(L, "popd.%s: there is no callback here that could wait", what);
     if (!lua_isyieldable(L))
-        luaL_error(L,
-                   "popd.%s cannot wait here: inside table.sort, string.gsub, require, a finalizer and other C "
-                   "functions Lua cannot be paused; do the waiting before and pass the result in",
-                   what);
+        luaL_error(
+            L,
+            "popd.%s cannot wait here: inside table.sort, string.gsub, require, a finalizer and other C "
+            "functions Lua cannot be paused; do the waiting before and pass the result in",
+            what);
     if (ts->running->why)
         luaL_error(L, "%s", ts->running->why);
     return ts->running;

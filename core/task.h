@@ -58,8 +58,8 @@ void tasks_close(struct tasks *ts);
 /* Starts a task; task_status tells whether it ended already.  The handle that
  * *handle gets is good until `ended` was called (NULL from then on); handle
  * may be NULL. */
-enum task_status task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, task_ended *ended,
-                            void *owner, struct task **handle);
+enum task_status task_start(struct tasks *ts, const struct task_limits *limits, task_push *push,
+                            task_ended *ended, void *owner, struct task **handle);
 
 /* Makes a waiting task's wait raise; nothing if it does not wait. */
 void task_cancel(struct task *t, const char *why);

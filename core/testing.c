@@ -927,6 +927,13 @@ l_session_no_dele(lua_State *L)
     return 0;
 }
 
+static int
+l_session_no_plain(lua_State *L)
+{
+    check_session(L)->no_plain = true;
+    return 0;
+}
+
 /* maildrop() -> the session's maildrop; good as long as the session */
 static int
 l_session_maildrop(lua_State *L)
@@ -968,23 +975,12 @@ l_session_info(lua_State *L)
 }
 
 static const luaL_Reg session_methods[] = {
-    {"greet", l_session_greet},
-    {"line", l_session_line},
-    {"too_long", l_session_too_long},
-    {"unknown", l_session_unknown},
-    {"opened", l_session_opened},
-    {"refused", l_session_refused},
-    {"resume", l_session_resume},
-    {"sending", l_session_sending},
-    {"answer", l_session_answer},
-    {"done", l_session_done},
-    {"more", l_session_more},
-    {"updated", l_session_updated},
-    {"capa", l_session_capa},
-    {"no_dele", l_session_no_dele},
-    {"maildrop", l_session_maildrop},
-    {"info", l_session_info},
-    {NULL, NULL},
+    {"greet", l_session_greet},       {"line", l_session_line},       {"too_long", l_session_too_long},
+    {"unknown", l_session_unknown},   {"opened", l_session_opened},   {"refused", l_session_refused},
+    {"resume", l_session_resume},     {"sending", l_session_sending}, {"answer", l_session_answer},
+    {"done", l_session_done},         {"more", l_session_more},       {"updated", l_session_updated},
+    {"capa", l_session_capa},         {"no_dele", l_session_no_dele}, {"no_plain", l_session_no_plain},
+    {"maildrop", l_session_maildrop}, {"info", l_session_info},       {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

@@ -55,7 +55,7 @@ push_id(lua_State *L, struct conn *c)
 static void
 push_state(lua_State *L, struct conn *c)
 {
-    static const char *const names[] = { "auth", "trans", "update" };
+    static const char *const names[] = {"auth", "trans", "update"};
 
     lua_pushstring(L, names[c->session.state]);
 }
@@ -180,12 +180,22 @@ static const struct field {
     const char *name;
     void (*push)(lua_State *L, struct conn *c);
 } fields[] = {
-    { "id", push_id },           { "state", push_state },           { "name", push_name },
-    { "logon", push_logon },     { "storage", push_storage },       { "deleted", push_deleted },
-    { "msg", push_msg },         { "size", push_size },             { "remotehost", push_remotehost },
-    { "remoteport", push_remoteport }, { "server", push_server },   { "tls", push_tls },
-    { "since", push_since },     { "idle", push_idle },             { "bytes_in", push_bytes_in },
-    { "bytes_out", push_bytes_out },
+    {"id", push_id},
+    {"state", push_state},
+    {"name", push_name},
+    {"logon", push_logon},
+    {"storage", push_storage},
+    {"deleted", push_deleted},
+    {"msg", push_msg},
+    {"size", push_size},
+    {"remotehost", push_remotehost},
+    {"remoteport", push_remoteport},
+    {"server", push_server},
+    {"tls", push_tls},
+    {"since", push_since},
+    {"idle", push_idle},
+    {"bytes_in", push_bytes_in},
+    {"bytes_out", push_bytes_out},
 };
 
 void
@@ -334,8 +344,7 @@ void
 view_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "mark", l_mark }, { "unmark", l_unmark }, { "close", l_close }, { NULL, NULL }
-    };
+        {"mark", l_mark}, {"unmark", l_unmark}, {"close", l_close}, {NULL, NULL}};
 
     lua_pushcfunction(L, l_private);
     lua_setfield(L, -2, "conn_private");

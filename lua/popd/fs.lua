@@ -153,7 +153,7 @@ Lock.__index = Lock
 function Lock:release()
    local file = self.file
    if file then
-      self.file = nil
+      self.file = false
       if held[self.name] == self then
          held[self.name] = nil
       end
@@ -169,12 +169,14 @@ local function try(path, name, byte)
    if not file then
       return nil, err, code
    end
+   -- Made first, so that no lack of memory leaves a lock that nobody can release.
+   local lock = setmetatable({ file = false, byte = byte, name = name }, Lock)
    local ok
    ok, err, code = file:lock(byte)
    if not ok then
       return ok, err, code
    end
-   local lock = setmetatable({ file = file, byte = byte, name = name }, Lock)
+   lock.file = file
    held[name] = lock
    return lock
 end

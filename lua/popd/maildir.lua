@@ -43,7 +43,7 @@ local function check(options)
    local root = options.root
    if not root or root == "" then
       error("maildir.new: option 'root' is missing", 3)
-   elseif root:find("%z") or options.lock and options.lock:find("%z") then
+   elseif root:find("\0") or options.lock and options.lock:find("\0") then
       error("maildir.new: a path cannot contain NUL", 3)
    elseif root:gsub("%%[snd%%]", ""):find("%", 1, true) then
       error("maildir.new: option 'root' knows %s, %n, %d and %%", 3)
@@ -57,7 +57,7 @@ local function fixed_part(root)
    if at then
       plain = plain:sub(1, at - 1):match("^.*/") or "./"
    end
-   return (plain:gsub("%z", "%%"):gsub("([^/])/*$", "%1"))
+   return (plain:gsub("\0", "%%"):gsub("([^/])/*$", "%1"))
 end
 
 -- A part of an mbox is one name in a directory, and no special one.
@@ -162,7 +162,10 @@ local function identify(dir, file)
    if st then
       return ("%d:%d:%.9f"):format(st.dev, st.ino, st.mtime)
    end
-   return code == "ENOENT" and false or nil, err
+   if code == "ENOENT" then
+      return false
+   end
+   return nil, err
 end
 
 -- Sorts files of one base name into messages: a list of { id =, names }.
@@ -218,12 +221,12 @@ local function open(session)
    if not files then
       return nil, err
    end
-   for base, file in pairs(by_base(files)) do
+   for _, file in pairs(by_base(files)) do
       if type(file) == "string" then
          table.insert(session.files, file)
       else
          local ok
-         ok, err = add_same(session, file, base)
+         ok, err = add_same(session, file)
          if not ok then
             return nil, err
          end
@@ -277,6 +280,7 @@ end
 -- Finds out what every message is called now.  A scan may miss a name that
 -- changes while it runs; what two scans miss is gone.
 local function find_again(session)
+   local before = {}
    for _ = 1, 2 do
       local files, err = list(session.dir)
       if not files then
@@ -285,16 +289,14 @@ local function find_again(session)
       local map, missed = by_base(files), {}
       for id, file in ipairs(session.files) do
          if not session.gone[id] and not follow(session, id, map[base_of(file)]) then
-            missed[#missed + 1] = id
+            missed[id] = true
+            session.gone[id] = before[id]
          end
       end
-      for _, id in ipairs(missed) do
-         session.gone[id] = session.missed[id]
-         session.missed[id] = true
-      end
-      if not missed[1] then
+      if not next(missed) then
          break
       end
+      before = missed
    end
    return true
 end
@@ -449,14 +451,8 @@ function maildir.new(options)
          end
          return lock, err
       end
-      local ok
-      ok, err = open(session)
-      if not ok then
-         lock:release()
-         return nil, err
-      end
       session.lock = lock
-      return true
+      return open(session)
    end
 
    --- Claims a maildrop for one session and fixes its messages.
@@ -477,15 +473,19 @@ function maildir.new(options)
          links = {},
          twins = {},
          gone = {},
-         missed = {},
          unsure = {},
       }
       sessions[mbox] = session
-      local ok, err = claim(session)
-      if not ok then
-         sessions[mbox] = nil
+      local done, ok, err = pcall(claim, session)
+      if not done or not ok then
+         storage.unlock(mbox)
       end
-      return ok, err
+      if not done then
+         error(ok, 0)
+      elseif ok == nil then
+         return nil, err
+      end
+      return ok
    end
 
    --- Gives it back.
@@ -553,10 +553,12 @@ function maildir.new(options)
          path = candidate
          return fs.size(candidate)
       end)
-      if not found then
+      if found then
+         return { path = path }
+      elseif found == nil then
          return nil, err
       end
-      return { path = path }
+      return nil
    end
 
    --- A message's unique-id.

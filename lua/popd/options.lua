@@ -36,7 +36,8 @@ end
 
 -- Seconds or a count; false: no limit.
 local function limit(value)
-   return value == false or (type(value) == "number" and value >= 0 and value < math.huge), "a number of 0 or more, or false"
+   return value == false or (type(value) == "number" and value >= 0 and value < math.huge),
+      "a number of 0 or more, or false"
 end
 
 local function port(value)
@@ -116,7 +117,8 @@ local function check_command(keyword, command)
    if command.states ~= nil and not states[command.states] then
       return keyword .. '.states is not "trans", "auth" or "both"'
    end
-   if command.capa ~= nil and (type(command.capa) ~= "string" or command.capa:find("[%c\127]") or #command.capa > 500) then
+   local capa = command.capa
+   if capa ~= nil and (type(capa) ~= "string" or capa:find("%c") or #capa > 500) then
       return keyword .. ".capa is not a line of text"
    end
 end

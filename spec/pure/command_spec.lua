@@ -78,6 +78,8 @@ local bad = {
    { "RETR +1",         "RETR" },
    { "RETR -1",         "RETR" },
    { "RETR 1x",         "RETR" },
+   { "RETR 1:",         "RETR" },
+   { "RETR 1/",         "RETR" },
    { "RETR 1.0",        "RETR" },
    { "RETR 0x1",        "RETR" },
    { "RETR 1\r",        "RETR" },

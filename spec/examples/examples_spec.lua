@@ -1,0 +1,324 @@
+local files = require("spec.support.files")
+local program = require("spec.support.program")
+
+describe("the example", function()
+   local dir, server
+
+   before_each(function()
+      dir = files.new_dir()
+   end)
+
+   after_each(function()
+      if server then
+         server:stop()
+         server = nil
+      end
+      files.remove(dir)
+   end)
+
+   local function path(name)
+      return dir .. "/" .. name
+   end
+
+   --- Starts it; a function that connects to it.
+   local function start(name, ...)
+      server = program.start(program.popd_lua(), "examples/" .. name, ...)
+      local port = server:port()
+      return function()
+         return program.connect(port)
+      end
+   end
+
+   describe("ten_lines.lua", function()
+      it("serves its message", function()
+         local c = start("ten_lines.lua", 0)()
+         assert.equal("+OK", c:login("joe", "secret"):sub(1, 3))
+         assert.equal("From: ann@example.org\r\nSubject: hello\r\n\r\nYour first message.\r\n", c:fetch(1))
+      end)
+
+      it("refuses who is not its user", function()
+         local c = start("ten_lines.lua", 0)()
+         assert.equal("-ERR [AUTH]", c:login("eve", "secret"):sub(1, 11))
+      end)
+
+      it("has ten lines", function()
+         local lines = 0
+         for line in io.lines("examples/ten_lines.lua") do
+            lines = lines + (line:find("^%-%-") and 0 or 1)
+         end
+         assert.is_true(lines <= 10, lines .. " lines")
+      end)
+   end)
+
+   describe("maildir.lua", function()
+      local connect
+
+      before_each(function()
+         files.run("mkdir -p %s %s", path("joe/new"), path("example.org/ann/cur"))
+         files.put(path("joe/new/1.a.host"), "Subject: joe's\n\n.x\n")
+         files.put(path("example.org/ann/cur/2.b.host:2,S"), "Subject: ann's\n\nno end")
+         files.put(path("users"), "joe:secret\nann@example.org:{PLAIN}hush:ann@example.org\n")
+         connect = start("maildir.lua", dir, path("users"), 0)
+      end)
+
+      local cases = {
+         { "joe",             "secret", "1.a.host", "Subject: joe's\r\n\r\n.x\r\n" },
+         { "ann@example.org", "hush",   "2.b.host", "Subject: ann's\r\n\r\nno end\r\n" },
+      }
+
+      for _, case in ipairs(cases) do
+         local user, password, uid, message = table.unpack(case)
+         it("serves the Maildir of " .. user, function()
+            local c = connect()
+            c:login(user, password)
+            assert.equal(("+OK 1 %d"):format(#message), c:say("STAT"))
+            assert.equal("+OK 1 " .. uid, c:say("UIDL 1"))
+            assert.equal(message, c:fetch(1))
+         end)
+      end
+
+      it("deletes at QUIT", function()
+         local c = connect()
+         c:login("joe", "secret")
+         c:say("DELE 1")
+         assert.is_true(files.exists(path("joe/new/1.a.host")))
+         assert.equal("+OK", c:say("QUIT"):sub(1, 3))
+         assert.is_false(files.exists(path("joe/new/1.a.host")))
+      end)
+
+      it("takes users that were added to the file", function()
+         files.put(path("users"), "joe:secret\ntom:cat\n")
+         assert.equal("+OK", connect():login("tom", "cat"):sub(1, 3))
+      end)
+
+      it("says in CAPA that mail does not expire", function()
+         assert.is_truthy(table.concat(connect():multi("CAPA"), "\n"):find("EXPIRE NEVER", 1, true))
+      end)
+   end)
+
+   describe("feed.lua", function()
+      local connect, feed
+
+      before_each(function()
+         feed = path("feed.txt")
+         files.put(feed, files.text("examples/feed.txt"))
+         connect = start("feed.lua", feed, 0)
+      end)
+
+      local function login(user)
+         local c = connect()
+         assert.equal("+OK", c:login(user, "news"):sub(1, 3))
+         return c
+      end
+
+      it("makes a message of every entry, with the entry's id", function()
+         assert.same({ "1 2026-001", "2 2026-002", "3 2026-003" }, login("ann"):multi("UIDL"))
+      end)
+
+      it("tells sizes that are the octets it sends", function()
+         local c = login("ann")
+         local sum = 0
+         for id = 1, 3 do
+            local size = tonumber(c:say("LIST " .. id):match("^%+OK %d+ (%d+)"))
+            assert.equal(size, #c:fetch(id))
+            sum = sum + size
+         end
+         assert.equal("+OK 3 " .. sum, c:say("STAT"))
+      end)
+
+      it("composes headers and text", function()
+         local text = login("ann"):fetch(2)
+         assert.is_truthy(text:find("\r\nSubject: Grüße\r\n", 1, true))
+         assert.is_truthy(text:find("\r\n\r\nText may hold anything:\r\n.a dot at a line's start,\r\n.\r\n", 1, true))
+      end)
+
+      it("shows a new entry at the next login, not in a session that is open", function()
+         local before = login("ann")
+         files.put(feed, files.text(feed) .. "--\nid: new\ntitle: New\n\ntext\n")
+         assert.equal("+OK 3", before:say("STAT"):sub(1, 5))
+         assert.equal("+OK 4 new", login("joe"):say("UIDL 4"))
+      end)
+
+      it("does not show again what a reader deleted, and shows it to the others", function()
+         local c = login("ann")
+         c:say("DELE 1", "DELE 2", "QUIT")
+         assert.same({ "1 2026-003" }, login("ann"):multi("UIDL"))
+         assert.equal("+OK 3", login("joe"):say("STAT"):sub(1, 5))
+      end)
+
+      it("answers with a fault while the feed cannot be read, and recovers", function()
+         os.rename(feed, path("away"))
+         local c = connect()
+         assert.equal("-ERR [SYS/TEMP]", c:login("ann", "news"):sub(1, 15))
+         os.rename(path("away"), feed)
+         assert.equal("+OK", c:login("ann", "news"):sub(1, 3))
+      end)
+   end)
+
+   describe("sqlite.lua", function()
+      local has_driver = pcall(require, "luasql.sqlite3")
+
+      local function database(name, f)
+         it(name, function()
+            if not has_driver then
+               return pending("LuaSQL's sqlite3 driver is not installed")
+            end
+            f()
+         end)
+      end
+
+      local function query(sql)
+         local env = require("luasql.sqlite3").sqlite3()
+         local db = env:connect(path("mail.db"))
+         local result = assert(db:execute(sql))
+         local value = type(result) == "userdata" and result:fetch() or result
+         if type(result) == "userdata" then
+            result:close()
+         end
+         db:close()
+         env:close()
+         return value
+      end
+
+      database("serves messages octet for octet", function()
+         local c = start("sqlite.lua", path("mail.db"), 0)()
+         c:login("joe", "secret")
+         assert.same({ "1 1", "2 2" }, c:multi("UIDL"))
+         assert.same({ "1 36", "2 41" }, c:multi("LIST"))
+         assert.equal("Subject: one\r\n\r\nFrom the database.\r\n", c:fetch(1))
+         assert.equal("Subject: two\r\n\r\n.a dot, and no line end\r\n", c:fetch(2))
+      end)
+
+      database("deletes in the database, and gives no number again", function()
+         local connect = start("sqlite.lua", path("mail.db"), 0)
+         local c = connect()
+         c:login("joe", "secret")
+         assert.equal("+OK", c:say("DELE 2", "QUIT"):sub(1, 3))
+         query("INSERT INTO mail (user, octets, message) VALUES ('joe', 2, x'0d0a')")
+         c = connect()
+         c:login("joe", "secret")
+         assert.same({ "1 1", "2 3" }, c:multi("UIDL"))
+      end)
+
+      database("removes nothing when one deletion fails", function()
+         local connect = start("sqlite.lua", path("mail.db"), 0)
+         query("CREATE TRIGGER keep BEFORE DELETE ON mail WHEN old.number = 2 BEGIN SELECT RAISE(ABORT, 'kept'); END")
+         local c = connect()
+         c:login("joe", "secret")
+         assert.equal("-ERR [SYS/TEMP]", c:say("DELE 1", "DELE 2", "QUIT"):sub(1, 15))
+         assert.equal(2, math.tointeger(query("SELECT count(*) FROM mail")))
+         c = connect()
+         assert.equal("+OK", c:login("joe", "secret"):sub(1, 3))
+      end)
+
+      database("keeps a second session out, also one of another process", function()
+         local connect = start("sqlite.lua", path("mail.db"), 0)
+         connect():login("joe", "secret")
+         assert.equal("-ERR [IN-USE]", connect():login("joe", "secret"):sub(1, 13))
+         local first = server
+         local other = start("sqlite.lua", path("mail.db"), 0)
+         finally(function()
+            first:stop()
+         end)
+         assert.equal("-ERR [IN-USE]", other():login("joe", "secret"):sub(1, 13))
+      end)
+
+      database("takes over a lease that has run out, and its former owner deletes nothing", function()
+         local connect = start("sqlite.lua", path("mail.db"), 0)
+         local late = connect()
+         late:login("joe", "secret")
+         query("UPDATE leases SET ends = 0")
+         local next_one = connect()
+         assert.equal("+OK", next_one:login("joe", "secret"):sub(1, 3))
+         assert.equal("-ERR [SYS/TEMP]", late:say("DELE 1", "QUIT"):sub(1, 15))
+         assert.equal("+OK 2", next_one:say("STAT"):sub(1, 5))
+         assert.equal("-ERR [IN-USE]", connect():login("joe", "secret"):sub(1, 13))
+      end)
+
+      database("answers for a message that somebody else removed, and for the others", function()
+         local c = start("sqlite.lua", path("mail.db"), 0)()
+         c:login("joe", "secret")
+         query("DELETE FROM mail WHERE number = 1")
+         assert.equal("-ERR", c:say("RETR 1"):sub(1, 4))
+         assert.equal(41, #c:fetch(2))
+      end)
+
+      database("takes names with quotes as names", function()
+         local c = start("sqlite.lua", path("mail.db"), 0)()
+         assert.equal("-ERR [AUTH]", c:login("joe'OR'a'='a", "secret"):sub(1, 11))
+      end)
+   end)
+
+   describe("tcl_style.lua", function()
+      it("serves, excludes and deletes through one function", function()
+         local connect = start("tcl_style.lua", 0)
+         local c = connect()
+         assert.equal("+OK", c:login("joe", "secret"):sub(1, 3))
+         assert.equal("+OK 2 47", c:say("STAT"))
+         assert.equal("Subject: second\r\n\r\ntwo\r\n", c:fetch(2))
+         assert.equal("-ERR [IN-USE]", connect():login("joe", "secret"):sub(1, 13))
+         assert.equal("+OK", c:say("DELE 1", "QUIT"):sub(1, 3))
+         c = connect()
+         c:login("joe", "secret")
+         assert.equal("Subject: second\r\n\r\ntwo\r\n", c:fetch(1))
+      end)
+   end)
+
+   describe("hooks.lua", function()
+      local function site(seconds)
+         files.run("mkdir -p %s", path("joe/new"))
+         files.put(path("joe/new/1.a"), "Subject: a\n\na\n")
+         files.put(path("joe/new/2.b"), "Subject: b\n\nb\n")
+         files.put(path("users"), "joe:secret\n")
+         return start("hooks.lua", dir, path("users"), 0, seconds)
+      end
+
+      it("sends a new address away, again and again until its time has come", function()
+         local connect = site(3600)
+         assert.equal("-ERR [SYS/TEMP] your address is new here", connect().greeting:sub(1, 40))
+         assert.equal("-ERR [SYS/TEMP]", connect().greeting:sub(1, 15))
+      end)
+
+      it("lets it in then", function()
+         local connect = site(0)
+         local first = connect().greeting
+         assert.equal("+OK", first:sub(1, 3))
+      end)
+
+      it("moves what is deleted to the trash", function()
+         local c = site(0)()
+         c:login("joe", "secret")
+         assert.equal("+OK 0 messages in the trash", select(2, c:multi("XTRASH")))
+         assert.equal("+OK", c:say("DELE 2", "QUIT"):sub(1, 3))
+         assert.is_false(files.exists(path("joe/new/2.b")))
+         assert.equal("Subject: b\n\nb\n", files.text(path("joe/Trash/2.b")))
+         assert.is_true(files.exists(path("joe/new/1.a")))
+      end)
+
+      it("lists the trash, and tells of it in CAPA", function()
+         local connect = site(0)
+         local c = connect()
+         c:login("joe", "secret")
+         c:say("DELE 1", "DELE 2", "QUIT")
+         c = connect()
+         assert.is_truthy(table.concat(c:multi("CAPA"), " "):find("XTRASH", 1, true))
+         c:login("joe", "secret")
+         local lines, first = c:multi("XTRASH")
+         assert.equal("+OK 2 messages in the trash", first)
+         assert.same({ "1.a", "2.b" }, lines)
+      end)
+   end)
+
+   describe("demo.lua", function()
+      it("makes a Maildir and serves it to the user demo", function()
+         local c = start("demo.lua", path("demo"), 0)()
+         assert.equal("+OK", c:login("demo", "demo"):sub(1, 3))
+         local uids = c:multi("UIDL")
+         assert.is_true(#uids > 0)
+         for id in ipairs(uids) do
+            local size = tonumber(c:say("LIST " .. id):match("^%+OK %d+ (%d+)"))
+            assert.equal(size, #c:fetch(id))
+         end
+      end)
+   end)
+end)
