@@ -133,7 +133,7 @@ format-check:
 lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core
-	@luacheck --std lua54 --no-color -q lua spec examples core/embed.lua
+	@luacheck --no-color -q lua spec examples core/embed.lua
 	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 

@@ -13,8 +13,18 @@
 #include <stdint.h>
 
 enum verb {
-    VERB_USER, VERB_PASS, VERB_APOP, VERB_STAT, VERB_LIST, VERB_RETR,
-    VERB_DELE, VERB_NOOP, VERB_RSET, VERB_TOP, VERB_UIDL, VERB_QUIT,
+    VERB_USER,
+    VERB_PASS,
+    VERB_APOP,
+    VERB_STAT,
+    VERB_LIST,
+    VERB_RETR,
+    VERB_DELE,
+    VERB_NOOP,
+    VERB_RSET,
+    VERB_TOP,
+    VERB_UIDL,
+    VERB_QUIT,
     VERB_CAPA,
     VERB_OTHER /* no row of the table: a site's own command, or unknown */
 };

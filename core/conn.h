@@ -50,7 +50,7 @@ struct conn_host {
     struct tasks *tasks; /* borrowed */
     struct session_config config;
     struct conn_limits limits;
-    bool apop; /* offered: greet with a stamp */
+    bool apop;                                           /* offered: greet with a stamp */
     enum { PLAIN_ALWAYS, PLAIN_LOCAL, PLAIN_TLS } plain; /* from where a password may come as it is */
     struct {
         bool connect, retrieved, quit, disconnect;

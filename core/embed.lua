@@ -14,7 +14,15 @@ local function write_bytes(index, text)
    io.write("\n};\n")
 end
 
-io.write("#include <stddef.h>\n\nstruct embedded {\n    const char *name;\n    const unsigned char *text;\n    size_t len;\n};\n")
+io.write([[
+#include <stddef.h>
+
+struct embedded {
+    const char *name;
+    const unsigned char *text;
+    size_t len;
+};
+]])
 io.write("extern const struct embedded embedded_modules[];\n")
 for i, path in ipairs(arg) do
    local file = assert(io.open(path, "rb"))

@@ -17,9 +17,9 @@
 #define LINEBUF_ROOM 4096
 
 struct linebuf {
-    char *data;  /* ours; NULL at rest */
-    size_t cap;  /* of data */
-    size_t limit; /* octets of a line with its end; at least 3 */
+    char *data;        /* ours; NULL at rest */
+    size_t cap;        /* of data */
+    size_t limit;      /* octets of a line with its end; at least 3 */
     size_t start, end; /* the bytes not handed out yet: data[start..end) */
     size_t scanned;    /* of those, how many are known to hold no LF */
     bool skipping;     /* within a line that was too long */

@@ -26,11 +26,11 @@ struct maildrop_message {
 struct maildrop {
     struct maildrop_message *messages; /* ours; `count` of them */
     size_t count;
-    size_t kept;         /* not marked */
-    size_t sized;        /* whose size is known */
-    size_t identified;   /* whose unique-id is known */
+    size_t kept;          /* not marked */
+    size_t sized;         /* whose size is known */
+    size_t identified;    /* whose unique-id is known */
     uint64_t kept_octets; /* of those kept; MAILDROP_UNKNOWN until it can be told */
-    struct buf uids;     /* ours */
+    struct buf uids;      /* ours */
 };
 
 /* Makes it one of count messages whose sizes are unknown; total is the size

@@ -190,7 +190,7 @@ net_address_set(struct net_address *a, bool v6, const uint8_t *ip, uint16_t port
 bool
 net_is_loopback(const struct net_address *a)
 {
-    static const uint8_t one[16] = { [15] = 1 };
+    static const uint8_t one[16] = {[15] = 1};
 
     return a->local || (is_v4(a->ip) ? a->ip[12] == 127 : memcmp(a->ip, one, sizeof one) == 0);
 }

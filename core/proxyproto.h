@@ -15,8 +15,8 @@
 #define PROXYPROTO_MAX 1024
 
 struct proxyproto {
-    bool local;     /* LOCAL or UNKNOWN: the connection's own addresses hold */
-    bool v6;        /* else IPv4 */
+    bool local;          /* LOCAL or UNKNOWN: the connection's own addresses hold */
+    bool v6;             /* else IPv4 */
     uint8_t address[16]; /* the client's, network order; 4 or 16 of them */
     uint16_t port;       /* the client's, host order */
 };

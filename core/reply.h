@@ -31,7 +31,8 @@ void reply_err(struct buf *out, const char *code, const char *text);
 
 /* The same for texts of a script, of any bytes; returns reply_fault bits.
  * ok: "+OK", else "-ERR"; code NULL: none. */
-unsigned reply_text(struct buf *out, bool ok, const char *code, size_t code_len, const char *text, size_t text_len);
+unsigned reply_text(struct buf *out, bool ok, const char *code, size_t code_len, const char *text,
+                    size_t text_len);
 
 /* Appends one line of a multi-line reply, dot-stuffed, with CRLF. */
 unsigned reply_line(struct buf *out, const char *text, size_t len);

@@ -200,8 +200,9 @@ static enum need
 run_user(struct session *s, struct buf *out)
 {
     if (s->no_plain)
-        return err(out, "passwords are not taken over a connection without encryption; use APOP, or connect from "
-                        "the server itself or through a TLS proxy (plain_login)");
+        return err(out,
+                   "passwords are not taken over a connection without encryption; use APOP, or connect from "
+                   "the server itself or through a TLS proxy (plain_login)");
     set_name(s, LOGIN_USER, out);
     s->named = true;
     return ok(out, "now the password");

@@ -27,8 +27,16 @@
 enum session_state { SESSION_AUTHORIZATION, SESSION_TRANSACTION, SESSION_UPDATE };
 
 enum need {
-    NEED_LINE, NEED_LOGIN, NEED_OCTETS, NEED_UIDS, NEED_CAPA, NEED_MESSAGE,
-    NEED_COMMAND, NEED_MORE, NEED_UPDATE, NEED_CLOSE
+    NEED_LINE,
+    NEED_LOGIN,
+    NEED_OCTETS,
+    NEED_UIDS,
+    NEED_CAPA,
+    NEED_MESSAGE,
+    NEED_COMMAND,
+    NEED_MORE,
+    NEED_UPDATE,
+    NEED_CLOSE
 };
 
 #define VERB_BIT(verb) (1u << (verb))
@@ -36,11 +44,11 @@ enum need {
 /* What a server offers; one for many sessions, and constant for a session's
  * step.  Borrowed by session. */
 struct session_config {
-    unsigned off;  /* VERB_BITs switched off: unknown commands */
-    unsigned own;  /* VERB_BITs that the site replaced: NEED_COMMAND */
-    bool commands; /* the site has commands of its own */
-    bool capa_hook; /* the site edits CAPA's lines */
-    const char *capa; /* further CAPA lines, each ended by '\n'; or NULL */
+    unsigned off;              /* VERB_BITs switched off: unknown commands */
+    unsigned own;              /* VERB_BITs that the site replaced: NEED_COMMAND */
+    bool commands;             /* the site has commands of its own */
+    bool capa_hook;            /* the site edits CAPA's lines */
+    const char *capa;          /* further CAPA lines, each ended by '\n'; or NULL */
     unsigned max_failures;     /* logins; 0: no limit */
     unsigned max_bad_commands; /* in a row; 0: no limit */
 };
@@ -83,7 +91,8 @@ enum need session_unknown(struct session *s, struct buf *out);
 /* NEED_LOGIN's outcomes.  opened: `maildrop` was opened by the caller.
  * refused: code may be NULL; `counts` tells whether it was a wrong secret. */
 enum need session_opened(struct session *s, struct buf *out);
-enum need session_refused(struct session *s, const char *code, const char *text, bool counts, struct buf *out);
+enum need session_refused(struct session *s, const char *code, const char *text, bool counts,
+                          struct buf *out);
 
 /* What was needed is there: goes on with the command. */
 enum need session_resume(struct session *s, struct buf *out);

@@ -84,11 +84,11 @@ l_bytes(lua_State *L)
 
 /* Opens the range; returns what is wrong, or NULL. */
 static const char *
-open_range(struct source *s, const char *path, uint64_t offset, bool whole, uint64_t length)
+open_range(struct source *s, const char *path, uint64_t offset, bool whole, uint64_t length, int flags)
 {
     struct stat st;
 
-    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
     if (s->fd < 0 || fstat(s->fd, &st) != 0)
         return strerror(errno);
     if (!S_ISREG(st.st_mode))
@@ -102,7 +102,8 @@ open_range(struct source *s, const char *path, uint64_t offset, bool whole, uint
     return NULL;
 }
 
-/* source_file(path, offset [, length]) */
+/* source_file(path, offset [, length [, follow]]); follow false: the path must
+ * not be a symbolic link, which a user could have put in a message's place. */
 static int
 l_file(lua_State *L)
 {
@@ -114,7 +115,8 @@ l_file(lua_State *L)
 
     luaL_argcheck(L, offset >= 0, 2, "an offset of 0 or more expected");
     luaL_argcheck(L, lua_isnoneornil(L, 3) || length >= 0, 3, "a length of 0 or more expected");
-    why = open_range(s, path, (uint64_t)offset, length < 0, (uint64_t)length);
+    why = open_range(s, path, (uint64_t)offset, length < 0, (uint64_t)length,
+                     lua_type(L, 4) == LUA_TBOOLEAN && !lua_toboolean(L, 4) ? O_NOFOLLOW : 0);
     if (!why)
         return 1;
     source_close(s);

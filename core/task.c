@@ -104,6 +104,17 @@ give_back(lua_State *L, struct tasks *ts, lua_State *co, bool failed)
     lua_rawsetp(L, LUA_REGISTRYINDEX, co);
 }
 
+/* Says where a callback was when it was stopped: the error that stops it may be
+ * caught on its way, and end somewhere else. */
+static void
+log_place(lua_State *L)
+{
+    luaL_traceback(L, L, NULL, 0);
+    log_event(LOG_ERROR, "a callback is stopped: it used up its instructions (callback_instructions)",
+              "where", lua_tostring(L, -1), NULL);
+    lua_pop(L, 1);
+}
+
 static void
 on_hook(lua_State *L, lua_Debug *ar)
 {
@@ -114,8 +125,10 @@ on_hook(lua_State *L, lua_Debug *ar)
     if (!t)
         return;
     t->spent += LOOK_EVERY;
-    if (!t->why && t->limits.instructions && t->spent > t->limits.instructions)
+    if (!t->why && t->limits.instructions && t->spent > t->limits.instructions) {
         t->why = budget_text;
+        log_place(L);
+    }
     if (t->why) { /* from now on at every instruction: a pcall in a loop does not survive that */
         lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
         luaL_error(L, "%s", t->why);

@@ -18,7 +18,7 @@ must(bool holds)
 static enum proxyproto_status
 parse(struct proxyproto *p, const uint8_t *data, size_t n, size_t *used)
 {
-    uint8_t *copy = malloc(n ? n : 1);
+    uint8_t *copy = calloc(1, n ? n : 1);
     enum proxyproto_status status;
 
     if (n)

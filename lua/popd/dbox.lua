@@ -436,7 +436,7 @@ function dbox.new(options)
       check_id(session, id)
       local path, err = path_of_message(session, id)
       if path then
-         return { path = path }
+         return { path = path, follow = false }
       elseif path == false then
          return nil
       end

@@ -1,6 +1,7 @@
 --- Message handles: whatever a storage's `get` may return, made readable.
 --
--- A handle is a string; `{ path =, offset =, length = }`; an open file; a
+-- A handle is a string; `{ path =, offset =, length = }` (with `follow = false`
+-- the path must not be a symbolic link); an open file; a
 -- function (an LTN12 source); an object with `read` and perhaps `close`; or
 -- `{ headers =, body = }`.
 -- @module popd.handle
@@ -164,7 +165,7 @@ function handle.source(h)
       if not is_range(h) then
          return nil, "the message handle's path, offset or length is not a string, an integer, an integer"
       end
-      return core.source_file(h.path, h.offset, h.length)
+      return core.source_file(h.path, h.offset, h.length, h.follow)
    end
    local pull, close = handle.pull(h)
    if not pull then

@@ -554,7 +554,7 @@ function maildir.new(options)
          return fs.size(candidate)
       end)
       if found then
-         return { path = path }
+         return { path = path, follow = false }
       elseif found == nil then
          return nil, err
       end
