@@ -2,6 +2,10 @@
 
 VERSION  = dev
 LUA      = lua5.4
+GENERATOR = $(LUA)
+
+# A comma for the arguments of call.
+, := ,
 BUSTED   = $(LUA) $$(command -v busted)
 CC       = gcc
 CFLAGS   = -O2 -g
@@ -50,7 +54,7 @@ $(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) testing)
 
 $(BUILD)/embedded.c: core/embed.lua $(MODULES)
 	@mkdir -p $(@D)
-	$(Q)$(LUA) core/embed.lua $(MODULES) > $@.new && mv $@.new $@
+	$(Q)$(GENERATOR) core/embed.lua $(MODULES) > $@.new && mv $@.new $@
 
 $(BUILD)/embedded.o: $(BUILD)/embedded.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
@@ -89,23 +93,23 @@ specs: all $(BUILD)/popd/testing.so replay
 peers:
 	@.ci/setup peers
 
-## make asan       the specs under AddressSanitizer and UBSan
-ASAN_OPTIONS_USED = abort_on_error=0:detect_leaks=1:log_path=$(CURDIR)/build/asan/report
-asan:
+# Under a sanitizer the program itself runs the specs: its runtime must come
+# first in a process, and preloading it would reach the clients that specs start.
+define sanitize
 	@.ci/setup test check
-	@rm -f build/asan/report.*
-	@$(MAKE) --no-print-directory specs BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
-		CFLAGS='-O1 -g -fno-omit-frame-pointer' \
-		WRAP='env LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so):$(shell $(CC) -print-file-name=libubsan.so) ASAN_OPTIONS=$(ASAN_OPTIONS_USED) LSAN_OPTIONS=suppressions=$(CURDIR)/spec/support/lsan.supp UBSAN_OPTIONS=print_stacktrace=1'
-	@! cat build/asan/report.* 2>/dev/null
+	@rm -f build/$(1)/report.*
+	@$(MAKE) --no-print-directory specs BUILD=build/$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+		LUA='build/$(1)/popd-lua --log warning' GENERATOR=$(LUA) WRAP='env POPD_INTERPRETER=$(CURDIR)/build/$(1)/popd-lua $(3)'
+	@! cat build/$(1)/report.* 2>/dev/null
+endef
+
+## make asan       the specs under AddressSanitizer and UBSan
+asan:
+	$(call sanitize,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=undefined,ASAN_OPTIONS=detect_leaks=1:log_path=$(CURDIR)/build/asan/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/build/asan/report)
 
 ## make tsan       the specs under ThreadSanitizer
 tsan:
-	@.ci/setup test check
-	@rm -f build/tsan/report.*
-	@$(MAKE) --no-print-directory specs BUILD=build/tsan SAN='-fsanitize=thread' CFLAGS='-O1 -g' \
-		WRAP='env LD_PRELOAD=$(shell $(CC) -print-file-name=libtsan.so) TSAN_OPTIONS=log_path=$(CURDIR)/build/tsan/report'
-	@! cat build/tsan/report.* 2>/dev/null
+	$(call sanitize,tsan,-fsanitize=thread,TSAN_OPTIONS=log_path=$(CURDIR)/build/tsan/report)
 
 ## make valgrind   the protocol, task and store specs under valgrind
 VALGRIND_SPECS = spec/pure spec/lua spec/server
@@ -159,7 +163,7 @@ $(BUILD)/fuzz/replay-%: fuzz/%.c fuzz/replay.c $(patsubst %,$(BUILD)/%.o,$(PURE)
 
 # The corpora, through the targets, without clang.
 replay: $(patsubst %,$(BUILD)/fuzz/replay-%,$(FUZZERS))
-	@for f in $(FUZZERS); do $(BUILD)/fuzz/replay-$$f fuzz/corpus/$$f || exit 1; done
+	@for f in $(FUZZERS); do $(BUILD)/fuzz/replay-$$f fuzz/corpus/$$f >$(BUILD)/replay.log 2>&1 || { cat $(BUILD)/replay.log; exit 1; }; done; echo "fuzz corpora: replayed"
 
 build/fuzz/%: fuzz/%.c $(patsubst %,core/%.c,$(PURE))
 	@mkdir -p $(@D)

@@ -1,6 +1,10 @@
 --- Directories, files and lock-holding processes for specs.
 local files = {}
 
+--- What runs Lua text in another process: under a sanitizer the program, which
+-- carries the module and the sanitizer's runtime.
+files.interpreter = os.getenv("POPD_INTERPRETER") or "lua5.4"
+
 local function quote(text)
    return "'" .. text:gsub("'", "'\\''") .. "'"
 end
@@ -50,9 +54,10 @@ end
 
 --- A Lua program with this one's modules.
 function files.lua(script)
-   return ("env LUA_INIT= LUA_INIT_5_4= LUA_PATH=%s LUA_CPATH=%s lua5.4 %s"):format(
+   return ("env LUA_INIT= LUA_INIT_5_4= LUA_PATH=%s LUA_CPATH=%s %s %s"):format(
       quote(package.path),
       quote(package.cpath),
+      files.interpreter,
       quote(script)
    )
 end
