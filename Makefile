@@ -45,12 +45,12 @@ $(BUILD)/%.o: core/%.c
 
 $(BUILD)/popd/core.so: $(OBJECTS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -o $@ $^ $(MODULE_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -o $@.new $^ $(MODULE_LIBS) && mv $@.new $@
 
 $(BUILD)/testing.o: ALL_CFLAGS += -fvisibility=default
 $(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) testing)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@ $^ -lmbedcrypto
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@.new $^ -lmbedcrypto && mv $@.new $@
 
 $(BUILD)/embedded.c: core/embed.lua $(MODULES)
 	@mkdir -p $(@D)
@@ -60,7 +60,7 @@ $(BUILD)/embedded.o: $(BUILD)/embedded.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@ $^ $(PROGRAM_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@.new $^ $(PROGRAM_LIBS) && mv $@.new $@
 
 -include $(wildcard $(BUILD)/*.d)
 

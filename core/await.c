@@ -7,9 +7,11 @@
 #include <lauxlib.h>
 #include <math.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define JOB "popd.job"
 
@@ -372,6 +374,28 @@ l_count(lua_State *L)
     return 1;
 }
 
+/* How often each signal came. */
+static volatile sig_atomic_t signals_seen[NSIG];
+
+/* The first of a kind is the loop's affair.  The second ends the process, also
+ * one whose loop does not turn any more because a script is busy or blocked. */
+static void
+on_process_signal(int number)
+{
+    if (signals_seen[number]++)
+        _exit(128 + number);
+    ev_feed_signal(number);
+}
+
+static void
+take_signal(int number)
+{
+    struct sigaction action = {.sa_handler = on_process_signal, .sa_flags = SA_RESTART};
+
+    sigfillset(&action.sa_mask);
+    sigaction(number, &action, NULL); /* in place of libev's, which only feeds */
+}
+
 struct signal {
     ev_signal watcher;
     struct tasks *tasks; /* borrowed */
@@ -404,8 +428,9 @@ on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
     task_start(s->tasks, &none, push_handler, end_handler, s, NULL);
 }
 
-/* signal(number, f): f runs as a task at each such signal.  For the program,
- * never for the module: signals belong to the process. */
+/* signal(number, f): f runs as a task at the first such signal, and the second
+ * ends the process.  For the program, never for the module: signals belong to
+ * the process. */
 static int
 l_signal(lua_State *L)
 {
@@ -413,6 +438,7 @@ l_signal(lua_State *L)
     int number = (int)luaL_checkinteger(L, 1);
     struct signal *s;
 
+    luaL_argcheck(L, number > 0 && number < NSIG, 1, "a signal's number expected");
     luaL_checktype(L, 2, LUA_TFUNCTION);
     s = lua_newuserdatauv(L, sizeof *s, 1);
     s->tasks = ts;
@@ -423,6 +449,7 @@ l_signal(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, s); /* for the rest of the process */
     ev_signal_start(ts->loop->ev, &s->watcher);
     ev_unref(ts->loop->ev);
+    take_signal(number);
     return 0;
 }
 

@@ -31,6 +31,20 @@ conn_log(const struct conn *c, int level, const char *text, const char *key, con
 }
 
 void
+conn_log_faults(const struct conn *c, unsigned faults)
+{
+    static const char *const texts[] = {
+        "control octets in a script's reply were replaced",
+        "a script's reply was longer than 512 octets and was cut",
+        "a script's response code is not of RFC 2449's grammar and was left out",
+    };
+
+    for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (faults & (1u << i))
+            conn_log(c, LOG_WARNING, texts[i], "step", c->step ? c->step->name : "close");
+}
+
+void
 conn_wake(struct conn *c)
 {
     if (!c->running)
@@ -197,8 +211,8 @@ say_close(struct conn *c)
 
     if (c->lost)
         reply_err(reply, "SYS/TEMP", "the lock on the maildrop was lost; nothing was deleted");
-    else if (c->close_text)
-        reply_text(reply, false, NULL, 0, c->close_text, strlen(c->close_text));
+    else if (c->close_text.len)
+        conn_log_faults(c, reply_text(reply, false, NULL, 0, c->close_text.data, c->close_text.len));
     conn_say(c, NEED_CLOSE);
     return true;
 }
@@ -291,6 +305,8 @@ on_readable(struct ev_loop *ev, ev_io *io, int events)
     }
     status = stream_read(&c->stream, to, room, &got);
     linebuf_filled(&c->in, got);
+    if (got > 0 && to[got - 1] != '\n')
+        stream_hurry(&c->stream);
     c->eof = status == STREAM_EOF;
     if (status == STREAM_ERROR)
         conn_gone(c, strerror(errno));
@@ -416,7 +432,7 @@ conn_free(struct conn *c)
     session_clear(&c->session);
     linebuf_clear(&c->in);
     outq_clear(&c->out);
-    free(c->close_text);
+    buf_clear(&c->close_text);
     free(c->update_error);
     host->gone(host->owner, c);
     free(c);
@@ -459,21 +475,21 @@ conn_gone(struct conn *c, const char *why)
 }
 
 void
-conn_ask_close(struct conn *c, const char *text)
+conn_ask_close(struct conn *c, const char *text, size_t len)
 {
     c->close_asked = true;
-    if (text && !c->close_text)
-        c->close_text = strdup(text);
+    if (!c->close_text.len)
+        buf_add(&c->close_text, text, len);
     conn_wake(c);
 }
 
 void
-conn_close(struct conn *c, const char *text)
+conn_close(struct conn *c, const char *text, size_t len)
 {
     if (c->session.state == SESSION_UPDATE)
         return; /* it closes by itself */
     if (wants_line(c))
-        conn_ask_close(c, text);
+        conn_ask_close(c, text, len);
     else
         conn_gone(c, "closed by the server");
 }

@@ -104,16 +104,16 @@ struct conn {
     double blocked_at;     /* since when the client takes too little; 0: it does not */
     uint64_t blocked_mark; /* bytes_out then */
 
-    char *close_text; /* ours: told before a close that was asked for */
-    const char *gone; /* why it ended; NULL: it lives */
-    bool running;     /* in conn_run */
-    bool eof;         /* the client sends no more */
-    bool close_asked; /* close once the present command is answered */
-    bool lost;        /* renew failed: the lock is not ours any more */
-    bool entered;     /* the login step ran: there may be a lock */
-    bool renews;      /* the storage has renew */
-    bool admitted;    /* the server counts it */
-    bool dead;        /* wound up */
+    struct buf close_text; /* ours: told before a close that was asked for */
+    const char *gone;      /* why it ended; NULL: it lives */
+    bool running;          /* in conn_run */
+    bool eof;              /* the client sends no more */
+    bool close_asked;      /* close once the present command is answered */
+    bool lost;             /* renew failed: the lock is not ours any more */
+    bool entered;          /* the login step ran: there may be a lock */
+    bool renews;           /* the storage has renew */
+    bool admitted;         /* the server counts it */
+    bool dead;             /* wound up */
 };
 
 /* Takes over a client's socket.  NULL: out of memory; the socket is closed. */
@@ -121,12 +121,12 @@ struct conn *conn_new(struct conn_host *host, lua_Integer id, int fd, const stru
                       bool proxied);
 
 /* Ends it from outside: one that waits for a command is told `text` (as an
- * -ERR) first, if that is not NULL; one in UPDATE ends by itself; any other is
+ * -ERR) first, if that is not empty; one in UPDATE ends by itself; any other is
  * cut off. */
-void conn_close(struct conn *c, const char *text);
+void conn_close(struct conn *c, const char *text, size_t len);
 
 /* Ends it once the command that is being served is answered. */
-void conn_ask_close(struct conn *c, const char *text);
+void conn_ask_close(struct conn *c, const char *text, size_t len);
 
 /* Ends it at once, without a word; callbacks and the unlock follow. */
 void conn_gone(struct conn *c, const char *why);
@@ -139,6 +139,9 @@ void conn_wake(struct conn *c);
 
 /* One event of this connection in the log; pairs as for log_event. */
 void conn_log(const struct conn *c, int level, const char *text, const char *key, const char *value);
+
+/* What a script's text or code lost on its way (reply_fault bits). */
+void conn_log_faults(const struct conn *c, unsigned faults);
 
 /* conn.c for steps.c: where a reply is written to, and its end: into the
  * queue, and what the session needs then. */

@@ -100,6 +100,7 @@ listener_start(lua_State *L, int index, void (*ready)(void *, struct listener *)
     ev_io_init(&l->io, on_ready, l->fd, EV_READ);
     l->io.data = l;
     ev_io_start(l->loop->ev, &l->io);
+    loop_touch(l->loop);
 }
 
 void
@@ -173,7 +174,7 @@ l_proxy(lua_State *L)
         if (lua_type(L, -1) != LUA_TSTRING || !net_network_parse(&l->networks[i], lua_tostring(L, -1))) {
             lua_pushnil(L);
             lua_pushfstring(L, "proxy: '%s' is not a network; write \"10.0.0.0/8\" or \"::1\"",
-                            luaL_tolstring(L, -2, NULL));
+                            lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
             return 2;
         }
         lua_pop(L, 1);

@@ -41,7 +41,8 @@ on_pending(struct ev_loop *ev)
 {
     struct loop *l = ev_userdata(ev);
 
-    if (ev_pending_count(ev) > 0)
+    /* Our own prepare watcher is due in every iteration; the turns tell by themselves. */
+    if (ev_pending_count(ev) > (ev_is_pending(&l->prepare) ? 1u : 0u))
         l->invoked = true;
     ev_invoke_pending(ev);
 }
@@ -141,6 +142,15 @@ set_tick(struct loop *l)
     timerfd_settime(l->tick, 0, &at, NULL);
 }
 
+void
+loop_touch(struct loop *l)
+{
+    static const struct itimerspec now = {.it_value.tv_nsec = 1};
+
+    if (l->tick >= 0 && !l->running)
+        timerfd_settime(l->tick, 0, &now, NULL);
+}
+
 static void
 stop_waiting(void *owner)
 {
@@ -214,6 +224,7 @@ turn_queue(struct turn *t, struct loop *l)
     *l->last_turn = t;
     l->last_turn = &t->next;
     ev_idle_start(l->ev, &l->idle);
+    loop_touch(l);
 }
 
 void
@@ -266,8 +277,7 @@ alarm_set(struct alarm *a, double seconds)
     struct loop *l = a->loop;
 
     alarm_stop(a);
-    if (!l->running)
-        ev_now_update(l->ev); /* libev's own idea of now is as old as its last iteration */
+    ev_now_update(l->ev); /* libev's own now is as old as its last poll: a timer would be early */
     a->due = loop_now() + seconds;
     ev_timer_set(&a->timer, seconds, 0);
     ev_timer_start(l->ev, &a->timer);
@@ -276,6 +286,7 @@ alarm_set(struct alarm *a, double seconds)
         a->next->link = &a->next;
     a->link = &l->alarms;
     l->alarms = a;
+    loop_touch(l);
 }
 
 void

@@ -61,6 +61,10 @@ bool loop_step(struct loop *l, double seconds);
  * living inside another loop.  -1: the system refuses. */
 int loop_fd(struct loop *l);
 
+/* Something was added from outside an iteration: loop_fd becomes readable, so
+ * that the next step takes it up. */
+void loop_touch(struct loop *l);
+
 /* Queues a turn; once, however often it is called before it ran. */
 void turn_queue(struct turn *t, struct loop *l);
 void turn_cancel(struct turn *t, struct loop *l);

@@ -74,6 +74,12 @@ add_traceback(lua_State *L)
     return 1;
 }
 
+static void
+on_pipe(int number)
+{
+    (void)number;
+}
+
 /* popd.cli's main: returns the status to exit with. */
 static int
 run(lua_State *L)
@@ -102,7 +108,9 @@ main(int argc, char **argv)
     lua_State *L = luaL_newstate();
     int status = EXIT_FAILURE;
 
-    signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
+    /* A log that nobody reads any more is no reason to end.  Not SIG_IGN, which
+     * the programs that a script starts would inherit. */
+    signal(SIGPIPE, on_pipe);
     if (!L) {
         fputs("popd-lua: out of memory\n", stderr);
         return EXIT_FAILURE;

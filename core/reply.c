@@ -128,11 +128,12 @@ reply_err(struct buf *out, const char *code, const char *text)
 unsigned
 reply_line(struct buf *out, const char *text, size_t len)
 {
-    unsigned faults;
+    size_t max = REPLY_MAX - 2;
+    unsigned faults = len > max ? REPLY_CUT : REPLY_CLEAN;
 
     if (len && text[0] == '.')
         buf_puts(out, ".");
-    faults = add_clean(out, text, len);
+    faults |= add_clean(out, text, len > max ? cut_at(text, max) : len);
     buf_puts(out, "\r\n");
     return faults;
 }

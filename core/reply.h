@@ -34,7 +34,8 @@ void reply_err(struct buf *out, const char *code, const char *text);
 unsigned reply_text(struct buf *out, bool ok, const char *code, size_t code_len, const char *text,
                     size_t text_len);
 
-/* Appends one line of a multi-line reply, dot-stuffed, with CRLF. */
+/* Appends one line of a multi-line reply, dot-stuffed, with CRLF; cut to
+ * REPLY_MAX, as a status line is. */
 unsigned reply_line(struct buf *out, const char *text, size_t len);
 
 /* Appends "number value" as a line: LIST's and UIDL's items. */

@@ -372,11 +372,14 @@ l_conn_state(lua_State *L)
 static int
 l_conn_close(lua_State *L)
 {
+    const char *text;
+    size_t len;
     struct conn *c = find_conn(L, check_server(L));
 
     if (!c)
         return 2;
-    conn_close(c, luaL_optstring(L, 3, NULL));
+    text = luaL_optlstring(L, 3, "", &len);
+    conn_close(c, text, len);
     lua_pushboolean(L, 1);
     return 1;
 }

@@ -83,12 +83,12 @@ err(struct buf *out, const char *text)
 
 /* -ERR, and the reason why the connection ends with it. */
 static enum need
-err_and_close(struct buf *out, const char *code, const char *text, const char *reason)
+err_and_close(struct buf *out, const char *text, const char *reason)
 {
     char line[REPLY_MAX];
 
     snprintf(line, sizeof line, "%s; %s, closing the connection", text, reason);
-    reply_err(out, code, line);
+    reply_err(out, NULL, line);
     return NEED_CLOSE;
 }
 
@@ -104,7 +104,7 @@ bad(struct session *s, const char *why, struct buf *out)
 {
     s->named = false;
     if (is_reached(++s->bad, s->config->max_bad_commands))
-        return err_and_close(out, NULL, why, "too many bad commands");
+        return err_and_close(out, why, "too many bad commands");
     return err(out, why);
 }
 
@@ -241,14 +241,24 @@ session_opened(struct session *s, struct buf *out)
 }
 
 enum need
-session_refused(struct session *s, const char *code, const char *text, bool counts, struct buf *out)
+session_refused(struct session *s, const char *code, const char *text, size_t len, bool counts,
+                unsigned *fault, struct buf *out)
 {
+    bool close = counts && is_reached(s->failures + 1, s->config->max_failures);
+    struct buf words = {0};
+    unsigned found;
+
     s->command.secret = (struct slice){0};
     s->failures += counts;
-    if (counts && is_reached(s->failures, s->config->max_failures))
-        return err_and_close(out, code, text, "too many failed logins");
-    reply_err(out, code, text);
-    return NEED_LINE;
+    buf_add(&words, text, len);
+    if (close)
+        buf_puts(&words, "; too many failed logins, closing the connection");
+    found = reply_text(out, false, code, code ? strlen(code) : 0, words.data, words.len);
+    out->failed |= words.failed;
+    buf_clear(&words);
+    if (fault)
+        *fault = found;
+    return close ? NEED_CLOSE : NEED_LINE;
 }
 
 /* number 0: of all messages. */

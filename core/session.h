@@ -91,8 +91,8 @@ enum need session_unknown(struct session *s, struct buf *out);
 /* NEED_LOGIN's outcomes.  opened: `maildrop` was opened by the caller.
  * refused: code may be NULL; `counts` tells whether it was a wrong secret. */
 enum need session_opened(struct session *s, struct buf *out);
-enum need session_refused(struct session *s, const char *code, const char *text, bool counts,
-                          struct buf *out);
+enum need session_refused(struct session *s, const char *code, const char *text, size_t len, bool counts,
+                          unsigned *fault, struct buf *out);
 
 /* What was needed is there: goes on with the command. */
 enum need session_resume(struct session *s, struct buf *out);

@@ -91,20 +91,6 @@ text_at(lua_State *L, int index, size_t *len)
     return text;
 }
 
-static void
-log_reply_faults(struct conn *c, unsigned faults)
-{
-    static const char *const texts[] = {
-        "control octets in a script's reply were replaced",
-        "a script's reply was longer than 512 octets and was cut",
-        "a script's response code is not of RFC 2449's grammar and was left out",
-    };
-
-    for (unsigned i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (faults & (1u << i))
-            conn_log(c, LOG_WARNING, texts[i], "step", c->step->name);
-}
-
 /* A code as C's string, or NULL where it cannot be one; then *faults says so. */
 static const char *
 code_at(lua_State *L, int index, unsigned *faults)
@@ -128,7 +114,7 @@ answer(lua_State *L, struct conn *c, bool ok, int index)
     const char *code = code_at(L, index + 1, &faults);
 
     conn_say(c, session_answer(&c->session, ok, code, text ? text : "", len, &more, conn_reply(c)));
-    log_reply_faults(c, faults | more);
+    conn_log_faults(c, faults | more);
 }
 
 static void
@@ -159,7 +145,7 @@ take_connect(lua_State *L, struct conn *c)
         return;
     text = text_at(L, 2, &len);
     code = text_at(L, 3, &code_len);
-    log_reply_faults(c, reply_text(conn_reply(c), false, code, code_len, text ? text : "", len));
+    conn_log_faults(c, reply_text(conn_reply(c), false, code, code_len, text ? text : "", len));
     conn_say(c, NEED_CLOSE);
     go_on(c, conn_serve);
 }
@@ -402,17 +388,30 @@ open_maildrop(lua_State *L, struct conn *c)
 static void
 fail_login(struct conn *c)
 {
-    conn_say(c, session_refused(&c->session, "SYS/TEMP", NEUTRAL, false, conn_reply(c)));
+    static const char text[] = NEUTRAL;
+
+    conn_say(c, session_refused(&c->session, "SYS/TEMP", text, sizeof text - 1, false, NULL, conn_reply(c)));
+}
+
+/* false, code, text, whether it counts as a failed try */
+static void
+refuse_login(lua_State *L, struct conn *c)
+{
+    size_t len;
+    const char *text = text_at(L, 3, &len);
+    unsigned faults = REPLY_CLEAN, more = REPLY_CLEAN;
+    const char *code = code_at(L, 2, &faults);
+
+    conn_say(c, session_refused(&c->session, code, text ? text : "", len, lua_toboolean(L, 4), &more,
+                                conn_reply(c)));
+    conn_log_faults(c, faults | more);
 }
 
 static void
 take_login(lua_State *L, struct conn *c)
 {
-    size_t len;
-    const char *code = text_at(L, 2, &len), *text = text_at(L, 3, &len);
-
     if (!lua_toboolean(L, 1)) {
-        conn_say(c, session_refused(&c->session, code, text ? text : "", lua_toboolean(L, 4), conn_reply(c)));
+        refuse_login(L, c);
         return;
     }
     if (!lua_istable(L, 2) || !open_maildrop(L, c)) {
@@ -468,7 +467,7 @@ take_capa(lua_State *L, struct conn *c)
         lua_pop(L, 1);
     }
     reply_end(reply);
-    log_reply_faults(c, faults);
+    conn_log_faults(c, faults);
     conn_say(c, session_done(&c->session));
 }
 
@@ -679,7 +678,7 @@ take_command(lua_State *L, struct conn *c)
         answer(L, c, lua_toboolean(L, 1), 2);
         return;
     }
-    log_reply_faults(c, reply_text(conn_reply(c), true, NULL, 0, text ? text : "", len));
+    conn_log_faults(c, reply_text(conn_reply(c), true, NULL, 0, text ? text : "", len));
     conn_say(c, c->need);
     send_source(c, DOTSTUFF_ALL, 0);
 }

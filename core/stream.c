@@ -1,6 +1,8 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,6 +54,18 @@ stream_write(struct stream *s, const void *bytes, size_t n, size_t *put)
     *put = (size_t)r;
     s->bytes_out += (size_t)r;
     return STREAM_OK;
+}
+
+void
+stream_hurry(struct stream *s)
+{
+#ifdef TCP_QUICKACK
+    int on = 1;
+
+    setsockopt(s->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+#else
+    (void)s;
+#endif
 }
 
 void

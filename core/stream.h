@@ -33,6 +33,11 @@ enum stream_status stream_read(struct stream *s, void *bytes, size_t n, size_t *
  * be offered again, at the same place (mbedTLS asks for that). */
 enum stream_status stream_write(struct stream *s, const void *bytes, size_t n, size_t *put);
 
+/* A command came in part: acknowledges that at once.  A client that writes a
+ * command and its line end one after the other (tcllib's does) waits for that
+ * before it sends the rest, 40 ms each time if the system takes its time. */
+void stream_hurry(struct stream *s);
+
 /* Tells the other side that no more comes, and takes away what it sent but
  * nobody read: a close with unread input would reset the connection and could
  * destroy the last reply on its way. */

@@ -851,10 +851,11 @@ static int
 l_session_refused(lua_State *L)
 {
     struct session *s = check_session(L);
-    const char *code = luaL_optstring(L, 2, NULL), *text = luaL_checkstring(L, 3);
+    size_t len;
+    const char *code = luaL_optstring(L, 2, NULL), *text = luaL_checklstring(L, 3, &len);
     struct buf out = {0};
 
-    return push_need(L, session_refused(s, code, text, opt_boolean(L, 4, true), &out), &out);
+    return push_need(L, session_refused(s, code, text, len, opt_boolean(L, 4, true), NULL, &out), &out);
 }
 
 static int

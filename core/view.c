@@ -271,10 +271,11 @@ static int
 l_close(lua_State *L)
 {
     struct conn *c = check_conn(L);
-    const char *text = luaL_optstring(L, 2, NULL);
+    size_t len;
+    const char *text = luaL_optlstring(L, 2, "", &len);
 
     if (c)
-        conn_ask_close(c, text);
+        conn_ask_close(c, text, len);
     return 0;
 }
 

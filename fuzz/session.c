@@ -72,7 +72,7 @@ log_in(struct session *s, struct input *in, struct buf *out)
     uint8_t how = choose(in);
 
     if (how % 4 == 0)
-        return session_refused(s, how & 4 ? "AUTH" : NULL, "no", how & 8, out);
+        return session_refused(s, how & 4 ? "AUTH" : NULL, "no", 2, how & 8, NULL, out);
     must(maildrop_open(&s->maildrop, how % MESSAGES_MAX, how & 64 ? choose(in) : MAILDROP_UNKNOWN));
     return session_opened(s, out);
 }

@@ -447,7 +447,7 @@ function backend.steps(site)
       st.counted = nil
       users[name] = users[name] > 1 and users[name] - 1 or nil
       local delay = options().login_delay
-      if delay then
+      if delay and st.entered then
          forget_old(delay)
          seen[name] = core.now()
       end
@@ -460,14 +460,17 @@ function backend.steps(site)
 
    -- The secret was right: take the lock and open the maildrop.
    local function enter(conn, st, name)
+      count_in(name, st) -- before anything waits: logins at the same time count each other
       local got = lock(conn, st)
+      if got ~= true then
+         leave(conn, st)
+      end
       if is_fault(got) then
          return refuse_fault(conn, name, got)
       end
       if not got then
          return refuse(conn, name, "in-use", "IN-USE", "another session has this maildrop; try again later", false)
       end
-      count_in(name, st)
       local found = open(conn, st)
       if is_fault(found) then
          leave(conn, st)
@@ -478,6 +481,7 @@ function backend.steps(site)
          leave(conn, st)
          return false, code, text, false
       end
+      st.entered = true
       core.log("info", "logged in", { conn = conn.id, peer = conn.remotehost, user = name, messages = found.count })
       return true, found
    end
@@ -534,11 +538,13 @@ function backend.steps(site)
 
    function steps.message(conn, id, lines)
       local st = core.conn_private(conn)
-      local storage, h = st.storage, nil
+      local storage, name = st.storage, "storage.get"
+      local h
       if lines and storage.top then
-         h = ask(conn, "storage.top", storage.top, st.mbox, id, lines, conn)
+         name = "storage.top"
+         h = ask(conn, name, storage.top, st.mbox, id, lines, conn)
       else
-         h = ask(conn, "storage.get", storage.get, st.mbox, id, conn)
+         h = ask(conn, name, storage.get, st.mbox, id, conn)
       end
       if is_fault(h) then
          return false, h.text, h.code
@@ -550,7 +556,7 @@ function backend.steps(site)
       if source then
          return source
       end
-      local bad = fault(conn, "storage.get", err)
+      local bad = fault(conn, name, err)
       return false, bad.text, bad.code
    end
 
@@ -602,7 +608,7 @@ function backend.steps(site)
 
    local function run_command(conn, keyword, command, args)
       local name = "commands." .. keyword
-      local ok, text, second, code = xpcall(command.run or command, traceback, conn, args)
+      local ok, text, second, code = xpcall(type(command) == "table" and command.run or command, traceback, conn, args)
       if ok and type(text) == "string" then
          return true, text, second
       elseif ok and not text and type(second) == "string" then

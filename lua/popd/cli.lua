@@ -2,6 +2,7 @@
 -- @module popd.cli
 local core = require("popd.core")
 local popd = require("popd")
+local server = require("popd.server")
 
 local cli = {}
 
@@ -61,8 +62,23 @@ local function parse(arg)
       end
       i = i + 1
    end
-   flags.script = arg[i] and i or nil
+   flags.rest = i
    return flags
+end
+
+local maildir_flags = { users = "--users", port = "--port", address = "--address", plain_login = "--plain-login" }
+
+-- What is wrong with the flags beside each other and a script, or nil.
+local function check_together(flags, script)
+   if flags.maildir then
+      return (script or flags.code) and "--maildir serves by flags alone; it takes no script and no -e"
+         or not flags.users and "--maildir needs --users FILE" or nil
+   end
+   for key, flag in pairs(maildir_flags) do
+      if flags[key] then
+         return flag .. " goes with --maildir; a script sets its own options"
+      end
+   end
 end
 
 -- What a script sees as `arg`: itself at 0, its arguments behind, popd-lua before.
@@ -94,25 +110,20 @@ local function load_chunk(arg, flags)
    if flags.code then
       return load(flags.code, "=(-e)")
    end
-   return loadfile(arg[flags.script])
+   return loadfile(arg[flags.rest])
 end
 
--- The first signal drains, the second ends.
+-- The first signal drains; the core sees to it that a second one ends.
 local function watch_signals()
-   local signals, draining = { INT = 2, TERM = 15 }, false
-   for name, number in pairs(signals) do
+   local draining = false
+   for name, number in pairs { INT = 2, TERM = 15 } do
       core.signal(number, function()
          if draining then
             os.exit(128 + number)
          end
          draining = true
          core.log("info", "ending once open sessions have ended; a second signal ends at once", { signal = name })
-         for _, server in ipairs(require("popd.server").all()) do
-            server:destroy("defer")
-         end
-         if not require("popd.server").any_busy() then
-            core.stop()
-         end
+         server.drain(core.stop)
       end)
    end
 end
@@ -132,8 +143,7 @@ local function run_script(arg, flags)
       ran = true
       return core.run()
    end
-   local first = flags.script or 0
-   local arguments = shift(arg, flags.code and 0 or first)
+   local arguments = shift(arg, flags.code and flags.rest - 1 or flags.rest)
    _G.arg = arguments -- luacheck: ignore
    local ok, why = xpcall(chunk, traceback, table.unpack(arguments))
    if not ok then
@@ -147,15 +157,12 @@ local function run_script(arg, flags)
 end
 
 local function serve(flags)
-   if not flags.users then
-      return fail("--maildir needs --users FILE")
-   end
    if not math.tointeger(tonumber(flags.port or 110)) then
       return fail("--port: '" .. flags.port .. "' is not a number")
    end
    local ok, why = serve_maildir(flags)
    if not ok then
-      io.stderr:write("popd-lua: ", tostring(why), "\n")
+      io.stderr:write("popd-lua: ", (tostring(why):gsub("^[%w%._/-]+:%d+: ", "")), "\n")
       return 1
    end
    core.run()
@@ -179,9 +186,13 @@ function cli.main(arg)
    if not pcall(popd.log_to, nil, flags.log or "info") then
       return fail("--log: '" .. flags.log .. "' is none of debug, info, warning, error, none")
    end
-   if not (flags.maildir or flags.script or flags.code) then
+   if not (flags.maildir or flags.code or arg[flags.rest]) then
       io.stderr:write(usage)
       return 2
+   end
+   wrong = check_together(flags, arg[flags.rest])
+   if wrong then
+      return fail(wrong)
    end
    watch_signals()
    if flags.maildir then

@@ -90,7 +90,11 @@ local function compose(headers)
 end
 
 local function of_composed(h)
-   local head, body, close = compose(h.headers), handle.pull(h.body == nil and "" or h.body)
+   local ok, head = pcall(compose, h.headers)
+   if not ok then
+      return nil, head
+   end
+   local body, close = handle.pull(h.body == nil and "" or h.body)
    if not body then
       return nil, close
    end
@@ -114,7 +118,7 @@ end
 
 local function is_range(h)
    local offset, length = h.offset, h.length
-   return type(h.path) == "string"
+   return type(h.path) == "string" and not h.path:find("\0", 1, true)
       and (offset == nil or math.type(offset) == "integer" and offset >= 0)
       and (length == nil or math.type(length) == "integer" and length >= 0)
 end
@@ -163,7 +167,7 @@ function handle.source(h)
    end
    if type(h) == "table" and h.path ~= nil then
       if not is_range(h) then
-         return nil, "the message handle's path, offset or length is not a string, an integer, an integer"
+         return nil, "a message handle's path is a string without NUL, its offset and length integers of 0 or more"
       end
       return core.source_file(h.path, h.offset, h.length, h.follow)
    end

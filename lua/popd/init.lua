@@ -87,12 +87,20 @@ end
 -- @return a handle; `handle:cancel()` ends it where it waits
 popd.spawn = core.spawn
 
+local function check_delay(what, seconds, f)
+   if type(seconds) ~= "number" or not (seconds >= 0 and seconds <= 1e9) then
+      error(("popd.%s: seconds from 0 to 1e9 expected"):format(what), 3)
+   elseif type(f) ~= "function" then
+      error(("popd.%s: a function expected"):format(what), 3)
+   end
+end
+
 --- Runs a function once, later.
 -- @number seconds
 -- @func f
 -- @return a handle with `cancel`
 function popd.after(seconds, f)
-   assert(type(f) == "function", "popd.after: a function expected")
+   check_delay("after", seconds, f)
    return core.spawn(function()
       core.sleep(seconds)
       f()
@@ -110,13 +118,14 @@ end
 -- @func f
 -- @return a handle with `cancel`
 function popd.every(seconds, f)
-   assert(type(f) == "function", "popd.every: a function expected")
-   assert(type(seconds) == "number" and seconds > 0, "popd.every: seconds above 0 expected")
+   check_delay("every", seconds, f)
+   assert(seconds > 0, "popd.every: seconds above 0 expected")
    local due, cancelled = core.now(), false
    local job = core.spawn(function()
       while not cancelled do
-         due = math.max(due + seconds, core.now())
-         core.sleep(due - core.now())
+         local now = core.now()
+         due = math.max(due + seconds, now)
+         core.sleep(due - now)
          xpcall(f, report)
       end
    end)

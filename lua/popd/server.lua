@@ -8,6 +8,7 @@ local options = require("popd.options")
 local server = {}
 
 local servers = {} -- by name
+local open_servers, when_none = 0, nil -- those that still have something open
 
 -- What belongs to each server object; nothing of it can be reached from outside.
 local private = setmetatable({}, { __mode = "k" })
@@ -152,6 +153,10 @@ local function finish(p)
    if servers[p.name] == p.object then
       servers[p.name] = nil
    end
+   open_servers = open_servers - 1
+   if open_servers == 0 and when_none then
+      when_none()
+   end
 end
 
 --- Makes a server.
@@ -183,6 +188,7 @@ function server.new(name, values)
    p.core = core.server_new(backend.steps(p))
    tell_core(p)
    servers[p.name] = self
+   open_servers = open_servers + 1
    return self
 end
 
@@ -193,25 +199,20 @@ function server.find(name)
    return servers[name]
 end
 
---- Every server that is not destroyed.
--- @treturn table
-function server.all()
+--- Ends every server once its open sessions have ended.
+-- @func f called when the last one has
+function server.drain(f)
+   when_none = f
    local list = {}
    for _, one in pairs(servers) do
       list[#list + 1] = one
    end
-   return list
-end
-
---- Whether any server still has connections.
--- @treturn boolean
-function server.any_busy()
-   for _, one in pairs(servers) do
-      if private[one].core:count() > 0 then
-         return true
-      end
+   for _, one in ipairs(list) do
+      one:destroy("defer")
    end
-   return false
+   if not list[1] and open_servers == 0 then
+      f()
+   end
 end
 
 -- Methods -------------------------------------------------------------------
@@ -312,7 +313,8 @@ end
 --- An option's value.
 -- @string name
 function Server:cget(name)
-   return read(get(self), name, 2)
+   local value = read(get(self), name, 2) -- no tail call: errors point to the caller's line
+   return value
 end
 
 --- Reads or writes options: without an argument all of them, with a name that
@@ -323,9 +325,11 @@ function Server:configure(what)
    if what == nil then
       return read_all(p)
    elseif type(what) == "string" then
-      return read(p, what, 2)
+      local value = read(p, what, 2)
+      return value
    elseif type(what) == "table" then
-      return write(p, what)
+      write(p, what)
+      return
    end
    error("configure: nothing, an option's name or a table of options expected", 2)
 end

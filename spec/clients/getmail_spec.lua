@@ -2,6 +2,32 @@ local fetching = require("support.fetching")
 local files = require("support.files")
 local process = require("support.process")
 
+-- It puts a Return-Path line of its own first, and takes the message's away.
+local function without_own(octets)
+   return (octets:gsub("^Return%-Path: [^\n]*\n", "", 1))
+end
+
+-- It breaks a line that is too long behind the field's name.
+local function unfolded(header)
+   return (header:gsub("^([%w-]+:) ?\n ", "%1 "))
+end
+
+-- It puts a blank behind the name of an empty field.
+local function blanks_added(header)
+   return (header:gsub("(\n[%w-]+:)\n", "%1 \n"))
+end
+
+-- It ends a header that no body follows with a blank line.
+local function expected(octets)
+   local text = without_own(fetching.lf(octets))
+   local header, body = text:match("^(.-\n)(\n.*)$")
+   return unfolded(blanks_added(header or text)) .. (body or "\n")
+end
+
+local function undo(octets)
+   return unfolded(without_own(octets))
+end
+
 fetching.describe {
    name = "getmail6",
    version = "getmail --version",
@@ -32,6 +58,12 @@ verbose = 0
       files.run("chmod 600 %s", rc)
       return process.run({ "getmail", "--getmaildir", job.home, "--rcfile", rc }, job)
    end,
-   expected = fetching.lf,
-   exceptions = {},
+   expected = expected,
+   undo = undo,
+   exceptions = {
+      ["a lone dot first"] = "6.18.11 puts an empty line in front of a body that no header precedes",
+      ["a From_ line first"] = "6.18.11 drops such a line",
+      ["nothing at all"] = "6.18.11 makes it an empty header, which is an empty line",
+      ["bare CRs"] = "6.18.11 makes each CR a line end",
+   },
 }

@@ -113,8 +113,9 @@ describe("reply", function()
       assert.is_true(select(2, testing.reply_line("\n")).controls)
    end)
 
-   it("does not cut a line of a multi-line reply", function()
-      assert.equal(("x"):rep(2000) .. "\r\n", (testing.reply_line(("x"):rep(2000))))
+   it("cuts a line of a multi-line reply as it cuts a status line", function()
+      assert.equal(("x"):rep(510) .. "\r\n", (testing.reply_line(("x"):rep(510))))
+      assert.equal(("x"):rep(510) .. "\r\n", (testing.reply_line(("x"):rep(2000))))
    end)
 
    it("makes items and their end", function()

@@ -6,7 +6,7 @@ local socket = require("socket")
 local program = {}
 
 -- Nothing waits for this long; it ends what hangs, so that a spec fails.
-local SAFETY = 60
+local SAFETY = 30
 
 local function absolute(path)
    local pipe = assert(io.popen("realpath " .. files.quote(path)))
@@ -22,7 +22,7 @@ end
 
 --- lua5.4 with this process's modules.
 function program.lua()
-   return { "env", "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath, "lua5.4" }
+   return { "env", "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath, files.interpreter }
 end
 
 local function quoted(command, words)

@@ -3,6 +3,7 @@
 # client's slow mode.
 package require pop3
 
+
 proc fetch {channel out numbers number_from} {
     foreach n $numbers {
         set file [open $out/[expr {$n + $number_from}] wb]

@@ -1,0 +1,82 @@
+local client = require("support.client")
+local options = require("popd.options")
+local popd = require("popd")
+
+describe("the options", function()
+   after_each(client.finish)
+
+   local defaults = {
+      port = 110, plain_login = "local", max_connections = 10000, max_per_address = 50, max_per_user = 10,
+         login_timeout = 60,
+      idle_timeout = 600, write_timeout = 300, max_failures = 3, failure_delay = 2, max_bad_commands = 100,
+         line_limit = 255,
+      callback_timeout = 30, callback_instructions = 1e8, renew_interval = 10,
+   }
+   for name, value in pairs(defaults) do
+      it(("have %s at %s"):format(name, value), function()
+         assert.equal(value, client.adopt(popd.new()):cget(name))
+         assert.equal(value, options.defaults()[name])
+      end)
+   end
+
+   -- name, values that are taken, values that are not
+   local cases = {
+      { "port", { 0, 110, 65535 }, { -1, 65536, 1.5, "110", false, {} } },
+      { "address", { "127.0.0.1", "::1" }, { 5, false, {} } },
+      { "auth", { print, { lookup = print }, { verify = print }, { token = print } }, { {}, 5, "x", true,
+         { exists = print } } },
+      { "storage", { print, { get = print, stat = print }, { get = print, scan = print } },
+         { {}, 5, true, { get = print }, { stat = print }, { scan = print, stat = print } } },
+      { "socket", { print }, { {}, 5, "tcp" } },
+      { "proxy", { false, { "10.0.0.0/8" }, { "::1", "127.0.0.1" } }, { {}, "10.0.0.0/8", { 5 }, 5 } },
+      { "plain_login", { "always", "local", "tls" }, { "never", true, 5 } },
+      { "on", { {}, { connect = print } }, { 5, print, { connect = 5 }, { conect = print } } },
+      { "commands", { {}, { XFOO = print }, { TOP = false } }, { 5, print, { XFOO = 5 } } },
+      { "expire", { false, 0, 30, "NEVER" }, { -1, 1.5, "never", true } },
+      { "line_limit", { 255, 1000 }, { 254, false, 0, 1e9, "255" } },
+      { "tls", {}, { 5, "x", true } },
+   }
+   for _, name in ipairs { "max_connections", "max_per_address", "max_per_user", "login_timeout", "idle_timeout",
+      "write_timeout",
+      "max_failures", "failure_delay", "max_bad_commands", "callback_timeout", "callback_instructions",
+         "renew_interval",
+      "login_delay" } do
+      cases[#cases + 1] = { name, { false, 0, 1, 1000 }, { -1, "5", true, {}, math.huge, 0 / 0 } }
+   end
+
+   for _, case in ipairs(cases) do
+      local name = case[1]
+      for i, value in ipairs(case[2]) do
+         it(("take %s = %s (case %d)"):format(name, tostring(value):gsub(":.*", ""), i), function()
+            local server = client.adopt(popd.new())
+            server:configure { [name] = value }
+            assert.equal(value, server:cget(name))
+         end)
+      end
+      for i, value in ipairs(case[3]) do
+         it(("refuse %s = %s (case %d), and say what is expected"):format(name, tostring(value):gsub(":.*", ""), i),
+            function()
+            local server = client.adopt(popd.new())
+            local before = server:cget(name)
+            local ok, err = pcall(server.configure, server, { [name] = value })
+            assert.is_false(ok)
+            assert.truthy(err:find(("option '%s'"):format(name), 1, true), err)
+            assert.truthy(err:find("expected", 1, true) or name == "tls", err)
+            assert.equal(before, server:cget(name))
+            assert.is_false((pcall(popd.new, { [name] = value })))
+         end)
+      end
+   end
+
+   it("may be given nil for one that has no value", function()
+      client.adopt(popd.new { auth = nil, storage = nil })
+   end)
+
+   it("name the choices for an unknown one", function()
+      local ok, err = pcall(popd.new, { idle = 5 })
+      assert.is_false(ok)
+      for name in pairs(defaults) do
+         assert.truthy(err:find(name, 1, true))
+      end
+   end)
+end)
