@@ -27,7 +27,7 @@ struct core {
     struct server_common servers;
 };
 
-static const char sink_key;
+static const char sink_key, module_key;
 
 /* What closes last: tasks that wait, then the loop. */
 static int
@@ -315,8 +315,14 @@ luaopen_popd_core(lua_State *L)
     struct core *core;
 
     luaL_checkversion(L);
+    /* A program may load popd anew (its test runner, say): the loop, and what
+     * waits on it, stay the same. */
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &module_key) == LUA_TTABLE)
+        return 1;
     core = new_core(L);
     lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
     luaL_setfuncs(L, functions, 0);
     lua_pushlightuserdata(L, core);
     lua_pushcclosure(L, l_log_to, 1);

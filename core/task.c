@@ -32,6 +32,9 @@ static const char tasks_key;
 static const char wait_token;
 
 static const char *const expired_text = "the callback's time is up (callback_timeout)";
+static const char *const swallowed_text = "a coroutine of this callback waited, but what resumed it did not "
+                                          "pass that on: it uses a coroutine.resume or "
+                                          "wrap that was taken before popd was loaded; load popd first";
 static const char *const budget_text = "the callback used up its instructions (callback_instructions)";
 
 void *
@@ -319,9 +322,13 @@ run(struct task *t, int args)
     t->tasks->running = before;
     if (status == LUA_YIELD)
         return pause_task(t, results);
-    if (status == LUA_OK) {
+    if (status == LUA_OK && !t->waiting) {
         end(t, TASK_DONE, results);
         return TASK_DONE;
+    }
+    if (status == LUA_OK) {
+        lua_pop(t->co, results);
+        lua_pushstring(t->co, swallowed_text);
     }
     task_unwait(t);
     fail(t);
@@ -465,6 +472,10 @@ task_running(lua_State *L, struct tasks *ts, const char *what)
             "popd.%s cannot wait here: inside table.sort, string.gsub, require, a finalizer and other C "
             "functions Lua cannot be paused; do the waiting before and pass the result in",
             what);
+    if (ts->running->waiting) { /* its code goes on, so nobody will ever pass that wait's end on */
+        task_unwait(ts->running);
+        luaL_error(L, "%s", swallowed_text);
+    }
     if (ts->running->why)
         luaL_error(L, "%s", ts->running->why);
     return ts->running;
