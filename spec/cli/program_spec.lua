@@ -352,7 +352,7 @@ describe("popd-lua", function()
       it("ends a callback that blocks on the second signal", function()
          start("-e", [[
             local popd = require("popd")
-            popd.after(0, function() io.stderr:write("stuck\n") os.execute("sleep 55") end)]])
+            popd.after(0, function() os.execute("echo stuck >&2; exec sleep 55") end)]])
          started:wait_for("stuck")
          started:signal("TERM")
          started:signal("TERM")
