@@ -87,6 +87,12 @@ function Started:signal(name)
    files.run(("kill -%s %d"):format(name, self.pid))
 end
 
+--- Sends a signal again and again until it has ended: two that come while it is
+-- not scheduled are one to it.
+function Started:signal_until_gone(name)
+   os.execute(("n=0; while kill -%s %d 2>/dev/null && [ $n -lt 100000 ]; do n=$((n+1)); done"):format(name, self.pid))
+end
+
 --- Waits for its end.
 -- @treturn string "exit" or "signal"
 -- @treturn integer its status, or the signal's number
