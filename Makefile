@@ -26,7 +26,7 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedcrypto.a -lm -ldl
 PURE  = buf linebuf command reply maildrop digest proxyproto dotstuff session
 IO    = loop net stream outq log
 LUAC  = task await source fs
-JOINT = listener conn steps view server module
+JOINT = listener conn view steps enter deliver leave server module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
 	-DPOPD_VERSION='"$(VERSION)"' -I$(LUA_INCDIR)

@@ -41,7 +41,7 @@ conn_log_faults(const struct conn *c, unsigned faults)
 
     for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (faults & (1u << i))
-            conn_log(c, LOG_WARNING, texts[i], "step", c->step ? c->step->name : "close");
+            conn_log(c, LOG_WARNING, texts[i], "step", steps_name(c));
 }
 
 void

@@ -3,7 +3,7 @@
  * the pure core, the sockets and Lua.
  *
  * conn.c   moves bytes and keeps time: reading, writing, turns, the end
- * steps.c  what the session needs, done by calls into Lua (popd.backend)
+ * steps.h  what the session needs, done by calls into Lua (popd.backend)
  * view.c   the connection as scripts see it
  *
  * A connection does one thing at a time: `next` is what it does when it can go
@@ -63,13 +63,7 @@ struct conn_host {
     void *owner;                               /* the server, borrowed */
 };
 
-/* A call into Lua: a row of the table in steps.c. */
-struct step {
-    const char *name;                           /* of the function in the server's steps */
-    int (*push)(lua_State *L, struct conn *c);  /* its arguments behind conn; how many; NULL: none */
-    void (*take)(lua_State *L, struct conn *c); /* its results, from index 1; NULL: none are wanted */
-    void (*fail)(struct conn *c);               /* it raised; NULL: the log line is enough */
-};
+struct step; /* steps.h */
 
 struct conn {
     struct conn_host *host;              /* borrowed */
@@ -150,13 +144,14 @@ void conn_say(struct conn *c, enum need need);
 bool conn_serve(struct conn *c); /* next: what the session needs */
 bool conn_send(struct conn *c);  /* next: pieces of the source, until it ends */
 
-/* steps.c */
-bool steps_serve(struct conn *c);   /* what the session needs of Lua */
-bool steps_begin(struct conn *c);   /* next: the connect hook, then the greeting */
-bool steps_sent(struct conn *c);    /* next: after the last piece */
-bool steps_pull(struct conn *c);    /* a pull function's next chunk */
-bool steps_wind_up(struct conn *c); /* next: after the client is gone */
-void steps_renew(void *conn);       /* an alarm */
+/* steps.h's files for conn.c */
+bool steps_begin(struct conn *c);             /* next: the connect hook, then the greeting */
+bool steps_serve(struct conn *c);             /* what the session needs of Lua */
+bool steps_pull(struct conn *c);              /* a pull function's next chunk */
+bool steps_sent(struct conn *c);              /* next: after the last piece */
+bool steps_wind_up(struct conn *c);           /* next: after the client is gone */
+void steps_renew(void *conn);                 /* an alarm */
+const char *steps_name(const struct conn *c); /* of the step under way or done last; for log lines */
 
 /* view.c: the userdata that scripts see; [-0, +1, e].  Closing it makes it
  * answer nil from then on. */
