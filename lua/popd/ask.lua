@@ -1,0 +1,105 @@
+--- Calls a site's functions, and tells answers from faults.
+--
+-- A lone nil or false is an answer (refused, taken, gone); nil with a message,
+-- an error or a value of the wrong type is a fault, which the log gets in full
+-- and the client as a neutral text.  A fault is a value here, with the `code`
+-- and `text` that the client reads; `is_fault` knows it.
+-- @module popd.ask
+local core = require("popd.core")
+
+local ask_module = {}
+
+local NEUTRAL = "the server had a problem with this; try again later"
+
+local function traceback(err)
+   if type(err) == "table" and (err.code or err.text) then
+      return err -- what the client is to read
+   end
+   return debug.traceback(tostring(err), 2)
+end
+
+local function log_fault(conn, name, err)
+   local text = type(err) == "table" and (tostring(err.code) .. " " .. tostring(err.text)) or tostring(err)
+   core.log("error", "a callback failed", {
+      callback = name, conn = conn.id, peer = conn.remotehost, user = conn.name, error = text,
+   })
+end
+
+-- The code and text that the client reads of a fault.
+local function told(err)
+   if type(err) == "table" then
+      return type(err.code) == "string" and err.code or "SYS/TEMP", type(err.text) == "string" and err.text or NEUTRAL
+   end
+   return "SYS/TEMP", NEUTRAL
+end
+
+-- A fault on its way through these functions.
+local Fault = {}
+
+local function fault(conn, name, err)
+   log_fault(conn, name, err)
+   local code, text = told(err)
+   return setmetatable({ code = code, text = text }, Fault)
+end
+
+local function is_fault(value)
+   return getmetatable(value) == Fault
+end
+
+local function answered(conn, name, ok, first, second, ...)
+   if ok and (first or second == nil) then
+      return first, second, ...
+   end
+   return fault(conn, name, ok and second or first), ...
+end
+
+--- Calls a site's function.  Returns its answer, or a Fault, which is logged.
+local function ask(conn, name, f, ...)
+   return answered(conn, name, xpcall(f, traceback, ...))
+end
+
+local function wrong(conn, name, expected, got)
+   return fault(conn, name, ("%s returned a %s, %s expected"):format(name, type(got), expected))
+end
+
+-- A hook that may refuse.  true: go on; else false, text, code.
+local function hook(conn, name, f, ...)
+   if not f then
+      return true
+   end
+   local answer, text, code = ask(conn, "on." .. name, function(...)
+      -- false with a text is an answer of a hook, not a fault
+      local verdict, words, word_code = f(...)
+      return verdict == false and "refused" or verdict, words, word_code
+   end, ...)
+   if is_fault(answer) then
+      return false, answer.text, answer.code
+   end
+   if answer == "refused" then
+      return false, tostring(text or "refused"), code
+   end
+   if type(answer) == "number" then
+      core.pause(math.max(answer, 0))
+   elseif answer ~= nil and answer ~= true then
+      local bad = wrong(conn, "on." .. name, "nothing, a number, or false and a text", answer)
+      return false, bad.text, bad.code
+   end
+   return true
+end
+
+local function tell(conn, name, f, ...)
+   if f then
+      ask(conn, "on." .. name, f, ...)
+   end
+end
+
+ask_module.traceback = traceback
+ask_module.log_fault = log_fault
+ask_module.fault = fault
+ask_module.is_fault = is_fault
+ask_module.ask = ask
+ask_module.wrong = wrong
+ask_module.hook = hook
+ask_module.tell = tell
+
+return ask_module
