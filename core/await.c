@@ -26,7 +26,11 @@ struct waiter {
 static struct tasks *
 get_tasks(lua_State *L)
 {
-    return lua_touserdata(L, lua_upvalueindex(1));
+    struct tasks *ts = lua_touserdata(L, lua_upvalueindex(1));
+
+    if (!ts->loop)
+        luaL_error(L, "popd is closed: the Lua state ends");
+    return ts;
 }
 
 static double
@@ -228,7 +232,7 @@ end_job(lua_State *L, enum task_status status, void *owner)
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, job);
     if (status == TASK_FAILED && !job->cancelled)
-        log_event(LOG_ERROR, "a spawned function failed", "error", luaL_tolstring(L, 1, NULL), NULL);
+        log_event(LOG_ERROR, "a spawned function failed", "error", task_error_text(L), NULL);
 }
 
 static void
@@ -280,7 +284,7 @@ l_cancel(lua_State *L)
         turn_cancel(&job->turn, job->tasks->loop);
         lua_pushnil(L);
         lua_rawsetp(L, LUA_REGISTRYINDEX, job);
-    } else if (job->task && job->task != job->tasks->running) {
+    } else if (job->task) {
         task_cancel(job->task, cancelled_text);
     }
     return 0;
@@ -294,6 +298,14 @@ l_adopt(lua_State *L)
 
     if (co)
         task_adopt(get_tasks(L), co);
+    return 0;
+}
+
+/* expose(): the script asks for its coroutine. */
+static int
+l_expose(lua_State *L)
+{
+    task_expose(get_tasks(L));
     return 0;
 }
 
@@ -415,7 +427,7 @@ end_handler(lua_State *L, enum task_status status, void *owner)
 {
     (void)owner;
     if (status == TASK_FAILED)
-        log_event(LOG_ERROR, "a signal's function failed", "error", luaL_tolstring(L, 1, NULL), NULL);
+        log_event(LOG_ERROR, "a signal's function failed", "error", task_error_text(L), NULL);
 }
 
 static void
@@ -457,10 +469,10 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep}, {"pause", l_pause},   {"wait", l_wait}, {"spawn", l_spawn},
-        {"adopt", l_adopt}, {"unwait", l_unwait}, {"run", l_run},   {"step", l_step},
-        {"stop", l_stop},   {"fd", l_fd},         {"now", l_now},   {"signal", l_signal},
-        {"count", l_count}, {NULL, NULL},
+        {"sleep", l_sleep},   {"pause", l_pause},    {"wait", l_wait},   {"spawn", l_spawn},
+        {"adopt", l_adopt},   {"unwait", l_unwait},  {"run", l_run},     {"step", l_step},
+        {"stop", l_stop},     {"fd", l_fd},          {"now", l_now},     {"signal", l_signal},
+        {"expose", l_expose}, {"guard", task_guard}, {"count", l_count}, {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
 

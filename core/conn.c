@@ -1,6 +1,5 @@
 #include "conn.h"
 
-#include "digest.h"
 #include "log.h"
 #include "proxyproto.h"
 #include "reply.h"
@@ -9,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* What may come in before a login: some hundred commands, no flood. */
 #define BEFORE_LOGIN_MAX 65536
@@ -114,16 +112,38 @@ fail_message(struct conn *c, const char *why)
     return true;
 }
 
-static void
-feed(struct conn *c, char *room, const char *bytes, size_t n)
+/* Whether the source gave nothing for too long: a pull may wait for its time,
+ * but many that give nothing may not wait for ever. */
+static bool
+is_silent(struct conn *c)
 {
-    outq_wrote(&c->out, dotstuff_feed(&c->dots, bytes, n, room));
-    c->spent += n;
+    double limit = c->host->limits.callback.seconds;
+
+    if (c->silent_since == 0)
+        c->silent_since = loop_now();
+    return limit > 0 && loop_now() - c->silent_since > limit;
 }
 
 static bool
-end_message(struct conn *c, char *room)
+feed(struct conn *c, const char *bytes, size_t n)
 {
+    char *room = outq_room(&c->out, DOTSTUFF_MAX(n) + DOTSTUFF_END_MAX);
+
+    if (!room)
+        return fail_message(c, "out of memory");
+    outq_wrote(&c->out, dotstuff_feed(&c->dots, bytes, n, room));
+    c->spent += n;
+    c->silent_since = 0;
+    return true;
+}
+
+static bool
+end_message(struct conn *c)
+{
+    char *room = outq_room(&c->out, DOTSTUFF_END_MAX);
+
+    if (!room)
+        return fail_message(c, "out of memory");
     outq_wrote(&c->out, dotstuff_end(&c->dots, room));
     c->next = steps_sent;
     return true;
@@ -132,26 +152,23 @@ end_message(struct conn *c, char *room)
 bool
 conn_send(struct conn *c)
 {
-    const char *bytes, *why = "out of memory";
+    const char *bytes, *why = NULL;
     size_t got = 0;
-    char *room;
 
     if (c->spent >= CONN_PIECE) { /* others first */
         turn_queue(&c->turn, c->host->loop);
         return false;
     }
-    room = outq_room(&c->out, DOTSTUFF_MAX(CONN_PIECE) + DOTSTUFF_END_MAX);
-    if (!room)
-        return fail_message(c, why);
     if (c->dots.done)
-        return end_message(c, room);
+        return end_message(c);
     switch (source_next(c->source, c->host->piece, CONN_PIECE, &bytes, &got, &why)) {
     case SOURCE_BYTES:
-        feed(c, room, bytes, got);
-        return true;
+        return feed(c, bytes, got);
     case SOURCE_END:
-        return end_message(c, room);
+        return end_message(c);
     case SOURCE_PULL:
+        if (is_silent(c))
+            return fail_message(c, "its function gave nothing for the time of callback_timeout");
         c->spent += CONN_PIECE / 64; /* a source of empty chunks is no reason to starve others */
         return steps_pull(c);
     case SOURCE_FAILED:
@@ -433,7 +450,6 @@ conn_free(struct conn *c)
     linebuf_clear(&c->in);
     outq_clear(&c->out);
     buf_clear(&c->close_text);
-    free(c->update_error);
     host->gone(host->owner, c);
     free(c);
 }
@@ -498,6 +514,8 @@ void
 conn_drop(struct conn *c)
 {
     conn_gone(c, "the program ends");
+    task_drop(c->task);
+    task_drop(c->renewing);
     conn_free(c);
 }
 

@@ -88,9 +88,11 @@ struct conn {
 
     struct source *source; /* held (source_hold) */
     struct dotstuff dots;
-    uint64_t sending;   /* RETR: the number; 0: TOP or a command's */
-    size_t spent;       /* octets made in this turn */
-    char *update_error; /* ours: what QUIT is answered with; NULL: +OK */
+    uint64_t sending;    /* RETR: the number; 0: TOP or a command's */
+    double silent_since; /* the source gives empty chunks; 0: it does not */
+    size_t spent;        /* octets made in this turn */
+    bool update_failed;  /* QUIT is answered with -ERR */
+    unsigned close_tries;
 
     ev_io reader, writer;
     struct alarm alarm, renewal;
@@ -106,7 +108,6 @@ struct conn {
     bool lost;             /* renew failed: the lock is not ours any more */
     bool entered;          /* the login step ran: there may be a lock */
     bool renews;           /* the storage has renew */
-    bool admitted;         /* the server counts it */
     bool dead;             /* wound up */
 };
 

@@ -25,6 +25,7 @@ static void
 send_source(struct conn *c, uint64_t lines, uint64_t number)
 {
     dotstuff_init(&c->dots, lines);
+    c->silent_since = 0;
     c->sending = number;
     step_go_on(c, conn_send);
 }
@@ -39,8 +40,6 @@ take_message(lua_State *L, struct conn *c)
         step_answer(L, c, false, 2);
         return;
     }
-    if (!outq_room(&c->out, DOTSTUFF_MAX(CONN_PIECE) + REPLY_MAX + DOTSTUFF_END_MAX)) /* one write for both */
-        conn_gone(c, "out of memory");
     conn_say(c, session_sending(&c->session, conn_reply(c)));
     send_source(c, top ? c->session.command.lines : DOTSTUFF_ALL, top ? 0 : c->session.number);
 }

@@ -310,18 +310,30 @@ take_login(lua_State *L, struct conn *c)
 
 static const struct step step_login = {"login", push_login, take_login, fail_login};
 
+/* A login that failed may have the lock all the same: `close` gives it back, in
+ * a task of its own, because this one's time may be up. */
+static bool
+after_login(struct conn *c)
+{
+    if (c->session.state == SESSION_AUTHORIZATION)
+        return leave_close(c);
+    c->next = conn_serve;
+    return true;
+}
+
 bool
 enter_login(struct conn *c)
 {
-    struct slice *secret = &c->session.command.secret;
+    struct slice secret =
+        c->session.command.secret; /* the session drops its own when the login ends at once */
+    bool ended;
 
     c->entered = true;
-    c->next = conn_serve;
-    step_run(c, &step_login);
+    ended = step_run_then(c, &step_login, after_login);
     /* Lua has it now; here it is not needed any more. */
-    digest_wipe((void *)(uintptr_t)secret->at, secret->len);
-    *secret = (struct slice){"", 0};
-    return !c->task;
+    digest_wipe((void *)(uintptr_t)secret.at, secret.len);
+    c->session.command.secret = (struct slice){"", 0};
+    return ended;
 }
 
 bool

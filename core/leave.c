@@ -4,8 +4,8 @@
 #include "log.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
-#include <string.h>
+
+#define CLOSE_TRIES 10
 
 /* QUIT */
 
@@ -26,28 +26,32 @@ push_marked(lua_State *L, struct conn *c)
 static void
 take_update(lua_State *L, struct conn *c)
 {
-    size_t len;
-    const char *text = step_text(L, 2, &len);
-
-    if (lua_toboolean(L, 1) && lua_type(L, 1) == LUA_TBOOLEAN)
-        return;
-    c->update_error = strdup(text ? text : STEP_NEUTRAL);
+    c->update_failed = !(lua_isboolean(L, 1) && lua_toboolean(L, 1));
 }
 
 static void
 fail_update(struct conn *c)
 {
-    c->update_error = strdup("some deleted messages not removed");
+    c->update_failed = true;
 }
 
 static const struct step step_quit = {"quit", NULL, NULL, NULL};
 static const struct step step_update = {"update", push_marked, take_update, fail_update};
-static const struct step step_close = {"close", NULL, NULL, NULL};
+/* Not even begun, for want of memory: it is tried again. */
+static void
+fail_close(struct conn *c)
+{
+    c->entered = c->close_tries++ < CLOSE_TRIES;
+}
+
+static const struct step step_close = {"close", NULL, NULL, fail_close};
 
 static bool
 quit_told(struct conn *c)
 {
-    conn_say(c, session_updated(&c->session, c->update_error, conn_reply(c)));
+    const char *text = c->update_failed ? "some deleted messages not removed" : NULL;
+
+    conn_say(c, session_updated(&c->session, text, conn_reply(c)));
     step_go_on(c, conn_serve);
     return true;
 }
@@ -61,6 +65,13 @@ quit_close(struct conn *c)
     return step_run_then(c, &step_close, quit_told);
 }
 
+bool
+leave_close(struct conn *c)
+{
+    c->entered = false;
+    return step_run_then(c, &step_close, conn_serve);
+}
+
 static bool
 quit_update(struct conn *c)
 {
@@ -69,6 +80,9 @@ quit_update(struct conn *c)
         return false;
     }
     if (c->session.maildrop.kept == c->session.maildrop.count)
+        return quit_close(c);
+    c->update_failed = c->lost; /* the lock is not ours any more: nothing is deleted */
+    if (c->lost)
         return quit_close(c);
     return step_run_then(c, &step_update, quit_close);
 }
@@ -103,7 +117,7 @@ end_renew(lua_State *L, enum task_status status, void *owner)
 
     if (status != TASK_DONE || !lua_toboolean(L, 1))
         c->lost = true;
-    else if (!c->gone && c->session.state == SESSION_TRANSACTION)
+    else if (!c->gone && c->session.state == SESSION_TRANSACTION && c->host->limits.renew_interval > 0)
         alarm_set(&c->renewal, c->host->limits.renew_interval);
     conn_wake(c);
     if (status == TASK_FAILED)

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LISTENER "popd.listener"
@@ -49,10 +50,14 @@ l_unix(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1), *why = NULL;
     struct listener *l = new_listener(L);
+    struct stat st;
 
     l->fd = net_listen_unix(path, &why);
-    if (l->fd >= 0)
+    if (l->fd >= 0) {
         l->path = strdup(path);
+        if (lstat(path, &st) == 0)
+            l->inode = st.st_ino;
+    }
     return opened(L, l, path, why);
 }
 
@@ -93,6 +98,7 @@ listener_start(lua_State *L, int index, void (*ready)(void *, struct listener *)
     struct listener *l = listener_check(L, index);
 
     luaL_argcheck(L, !l->ready, index, "the listener serves already");
+    luaL_argcheck(L, l->loop->ev, index, "popd is closed: the Lua state ends");
     lua_pushvalue(L, index);
     lua_rawsetp(L, LUA_REGISTRYINDEX, l);
     l->ready = ready;
@@ -101,6 +107,15 @@ listener_start(lua_State *L, int index, void (*ready)(void *, struct listener *)
     l->io.data = l;
     ev_io_start(l->loop->ev, &l->io);
     loop_touch(l->loop);
+}
+
+/* Another server may have put its own socket there meanwhile. */
+static bool
+is_ours(const struct listener *l)
+{
+    struct stat st;
+
+    return lstat(l->path, &st) == 0 && st.st_ino == l->inode;
 }
 
 void
@@ -118,7 +133,7 @@ listener_close(struct listener *l)
     }
     close(l->fd);
     l->fd = -1;
-    if (l->path)
+    if (l->path && is_ours(l))
         unlink(l->path);
     free(l->path);
     free(l->networks);
@@ -185,6 +200,23 @@ l_proxy(lua_State *L)
     return 1;
 }
 
+/* is_network(text), is_listener(value) -> boolean */
+static int
+l_is_network(lua_State *L)
+{
+    struct net_network network;
+
+    lua_pushboolean(L, net_network_parse(&network, luaL_checkstring(L, 1)));
+    return 1;
+}
+
+static int
+l_is_listener(lua_State *L)
+{
+    lua_pushboolean(L, luaL_testudata(L, 1, LISTENER) != NULL);
+    return 1;
+}
+
 static int
 l_index(lua_State *L)
 {
@@ -203,8 +235,9 @@ l_index(lua_State *L)
 void
 listener_open(lua_State *L, struct loop *loop)
 {
-    static const luaL_Reg functions[] = {
-        {"listen_tcp", l_tcp}, {"listen_unix", l_unix}, {"listen_fd", l_fd}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"is_network", l_is_network}, {"is_listener", l_is_listener},
+                                         {"listen_tcp", l_tcp},        {"listen_unix", l_unix},
+                                         {"listen_fd", l_fd},          {NULL, NULL}};
     static const luaL_Reg methods[] = {{"close", l_close}, {"proxy", l_proxy}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, loop);

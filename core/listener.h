@@ -7,12 +7,14 @@
 #include "loop.h"
 #include "net.h"
 #include <lua.h>
+#include <sys/types.h>
 
 struct listener {
     int fd; /* ours; -1: closed */
     ev_io io;
     struct loop *loop;            /* borrowed */
     char *path;                   /* ours: of a Unix socket, removed with it; NULL: none */
+    ino_t inode;                  /* of that path, when it was made */
     bool proxied;                 /* a PROXY header comes first, from one of networks */
     struct net_network *networks; /* ours */
     size_t networks_count;

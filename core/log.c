@@ -2,6 +2,7 @@
 
 #include "buf.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
@@ -30,6 +31,13 @@ log_set_sink(void (*sink)(void *, enum log_level, const char *, size_t), void *o
 {
     here.sink = sink;
     here.owner = owner;
+}
+
+void
+log_forget_sink(void *owner)
+{
+    if (here.owner == owner)
+        log_set_sink(NULL, NULL);
 }
 
 const char *
@@ -93,6 +101,16 @@ add_value(struct buf *line, const char *value, size_t len)
         buf_add(line, "\"", 1);
 }
 
+/* " key=", of letters, digits and a few signs. */
+static void
+add_key(struct buf *line, const char *key)
+{
+    buf_puts(line, " ");
+    for (; *key; key++)
+        buf_add(line, isalnum((unsigned char)*key) || strchr("_.-", *key) ? key : "_", 1);
+    buf_puts(line, "=");
+}
+
 static void
 add_time(struct buf *line)
 {
@@ -128,7 +146,7 @@ log_pairs(enum log_level level, const char *text, size_t len, const struct log_p
     buf_printf(&line, " %s ", names[level]);
     add_value(&line, text, len);
     for (size_t i = 0; i < n; i++) {
-        buf_printf(&line, " %s=", pairs[i].key);
+        add_key(&line, pairs[i].key);
         add_value(&line, pairs[i].value, pairs[i].len);
     }
     if (!line.failed)

@@ -35,6 +35,9 @@ void log_set_least(enum log_level level);
  * standard error.  The sink must not raise. */
 void log_set_sink(void (*sink)(void *owner, enum log_level level, const char *line, size_t len), void *owner);
 
+/* Standard error again, if the sink is that owner's. */
+void log_forget_sink(void *owner);
+
 /* "debug", "info", "warning", "error", "none"; and back, or -1. */
 const char *log_level_name(enum log_level level);
 int log_level_find(const char *name);

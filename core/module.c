@@ -35,7 +35,7 @@ l_gc(lua_State *L)
 {
     struct core *core = luaL_checkudata(L, 1, CORE);
 
-    log_set_sink(NULL, NULL);
+    log_forget_sink(core);
     tasks_close(&core->tasks);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
@@ -152,13 +152,15 @@ on_line(void *owner, enum log_level level, const char *line, size_t len)
 
     if (!lua_checkstack(L, 6))
         return;
+    log_set_sink(NULL, NULL); /* what the sink itself logs goes to standard error */
     lua_pushcfunction(L, call_sink);
     lua_pushlightuserdata(L, &line);
     lua_pushlightuserdata(L, &len);
     lua_pushinteger(L, level);
-    if (lua_pcall(L, 3, 0, 0) == LUA_OK)
+    if (lua_pcall(L, 3, 0, 0) == LUA_OK) {
+        log_set_sink(on_line, owner);
         return;
-    log_set_sink(NULL, NULL);
+    }
     log_event(LOG_ERROR, "the log's function failed; the log goes to standard error again", "error",
               lua_tostring(L, -1), NULL);
     lua_pop(L, 1);

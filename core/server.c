@@ -87,7 +87,7 @@ end_empty(lua_State *L, enum task_status status, void *owner)
 {
     (void)owner;
     if (status == TASK_FAILED)
-        log_event(LOG_ERROR, "a server could not be ended", "error", luaL_tolstring(L, 1, NULL), NULL);
+        log_event(LOG_ERROR, "a server could not be ended", "error", task_error_text(L), NULL);
 }
 
 static void
@@ -118,14 +118,14 @@ refuse(int fd)
     close(fd);
 }
 
-static void
+static bool
 add_conn(struct server *s, int fd, const struct net_address *peer, bool proxied)
 {
     struct conn *c = conn_new(&s->host, s->common->last_id + 1, fd, peer, proxied);
 
     if (!c) {
         log_event(LOG_ERROR, "out of memory: a connection was dropped", NULL);
-        return;
+        return false;
     }
     s->common->last_id++;
     c->next_conn = s->conns;
@@ -134,9 +134,12 @@ add_conn(struct server *s, int fd, const struct net_address *peer, bool proxied)
         c->next_conn->link = &c->next_conn;
     s->conns = c;
     s->count++;
+    return true;
 }
 
-static void
+/* False: something was logged, and the log's function may have ended anything:
+ * server and listener are not to be looked at any more. */
+static bool
 welcome(struct server *s, struct listener *l, int fd, const struct net_address *peer)
 {
     char text[NET_TEXT];
@@ -144,12 +147,14 @@ welcome(struct server *s, struct listener *l, int fd, const struct net_address *
     if (s->max_connections && s->count >= s->max_connections) {
         refuse(fd);
     } else if (l->proxied && !listener_trusts(l, peer)) {
+        close(fd);
         net_address_text(peer, text);
         log_event(LOG_WARNING, "a connection came past the proxy", "peer", text, NULL);
-        close(fd);
+        return false;
     } else {
-        add_conn(s, fd, peer, l->proxied);
+        return add_conn(s, fd, peer, l->proxied);
     }
+    return true;
 }
 
 static void
@@ -166,10 +171,10 @@ resume(void *owner)
 static void
 overloaded(struct server *s, struct listener *l)
 {
+    const char *why = strerror(errno);
     struct net_address peer;
     int fd;
 
-    log_event(LOG_ERROR, "no more descriptors or memory for connections", "reason", strerror(errno), NULL);
     if (s->common->spare >= 0)
         close(s->common->spare);
     fd = net_accept(l->fd, &peer);
@@ -179,6 +184,7 @@ overloaded(struct server *s, struct listener *l)
     for (l = s->listeners; l; l = l->next)
         ev_io_stop(l->loop->ev, &l->io);
     alarm_set(&s->pause, PAUSE);
+    log_event(LOG_ERROR, "no more descriptors or memory for connections", "reason", why, NULL);
 }
 
 static void
@@ -190,9 +196,11 @@ on_client(void *owner, struct listener *l)
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         int fd = net_accept(l->fd, &peer);
 
+        if (fd >= 0 && !welcome(s, l, fd, &peer))
+            return;
         if (fd >= 0)
-            welcome(s, l, fd, &peer);
-        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            continue;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
             return overloaded(s, l);
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
             return;
@@ -412,8 +420,10 @@ l_gc(lua_State *L)
     while (s->listeners)
         listener_close(s->listeners);
     s->tell_empty = false;
-    while (s->conns)
+    while (s->conns) {
+        view_close(L, s->conns);
         conn_drop(s->conns);
+    }
     alarm_stop(&s->pause);
     buf_clear(&s->host.scratch);
     free(s->host.piece);

@@ -238,9 +238,11 @@ l_read(lua_State *L)
         lua_pushliteral(L, "");
         return 1;
     case SOURCE_END:
+        source_close(s);
         lua_pushnil(L);
         return 1;
     case SOURCE_FAILED:
+        source_close(s);
         break;
     }
     lua_pushnil(L);

@@ -25,7 +25,7 @@ push_step(lua_State *L, void *owner)
 void
 step_log_failure(lua_State *L, struct conn *c, const char *step)
 {
-    conn_log(c, LOG_ERROR, step, "error", luaL_tolstring(L, 1, NULL));
+    conn_log(c, LOG_ERROR, step, "error", task_error_text(L));
 }
 
 static void

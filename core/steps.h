@@ -67,5 +67,6 @@ void deliver_drop(struct conn *c);                                 /* lets go of
 
 /* leave.c */
 bool leave_quit(struct conn *c);
+bool leave_close(struct conn *c); /* gives a lock back, then serves on */
 
 #endif

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Instructions without a chance for others, of a task that has no budget. */
+#define STUCK_MAX 100000000
+
 /* Instructions between two looks: about a millisecond of Lua. */
 #define LOOK_EVERY 100000
 
@@ -15,11 +18,14 @@ struct task {
     lua_State *co; /* anchored in the registry; NULL once given back */
     struct task_limits limits;
     uint64_t spent;  /* instructions */
+    uint64_t stuck;  /* of these, since others had their turn */
     double started;  /* loop time */
+    bool exposed;    /* a script has seen its coroutine */
     bool failed;     /* it ended by an error */
     bool waiting;    /* a wait of `cancel` is under way */
     const char *why; /* set once its time is up: what a wait raises from now on */
     struct alarm deadline;
+    bool refused;     /* its wait was given up, which it is still to be told */
     struct turn turn; /* goes on after a forced yield */
     void (*cancel)(void *);
     void *waiter; /* cancel's owner */
@@ -32,6 +38,13 @@ static const char tasks_key;
 static const char wait_token;
 
 static const char *const expired_text = "the callback's time is up (callback_timeout)";
+static const char *const memory_text = "out of memory";
+static const char *const many_text = "the callback returned too many values";
+static const char *const yielded_text =
+    "a callback yielded by itself; to wait it calls popd.sleep and the like";
+static const char *const stuck_text =
+    "the function ran too long where it cannot be paused (in a coroutine of its own, "
+    "table.sort or the like): the server stood still meanwhile";
 static const char *const swallowed_text = "a coroutine of this callback waited, but what resumed it did not "
                                           "pass that on: it uses a coroutine.resume or "
                                           "wrap that was taken before popd was loaded; load popd first";
@@ -56,12 +69,30 @@ find_tasks(lua_State *L)
     return ts;
 }
 
+/* Texts that are pushed where nothing may raise are made beforehand. */
+static void
+keep_text(lua_State *L, const char *text)
+{
+    lua_pushstring(L, text);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, text);
+}
+
+static void
+push_text(lua_State *L, const char *text)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, text);
+}
+
 void
 tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
 {
     *ts = (struct tasks){.loop = loop};
     lua_pushlightuserdata(L, ts);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &tasks_key);
+    keep_text(L, memory_text);
+    keep_text(L, many_text);
+    keep_text(L, yielded_text);
+    keep_text(L, swallowed_text);
     ts->L = lua_newthread(L);
     lua_sethook(ts->L, NULL, 0, 0); /* a new thread has its maker's hook */
     lua_rawsetp(L, LUA_REGISTRYINDEX, ts->L);
@@ -113,8 +144,8 @@ static void
 log_place(lua_State *L)
 {
     luaL_traceback(L, L, NULL, 0);
-    log_event(LOG_ERROR, "a callback is stopped: it used up its instructions (callback_instructions)",
-              "where", lua_tostring(L, -1), NULL);
+    log_event(LOG_ERROR, "a callback is stopped: it used up its instructions", "where", lua_tostring(L, -1),
+              NULL);
     lua_pop(L, 1);
 }
 
@@ -127,17 +158,26 @@ on_hook(lua_State *L, lua_Debug *ar)
     (void)ar;
     if (!t)
         return;
-    t->spent += LOOK_EVERY;
+    t->spent += (uint64_t)lua_gethookcount(L);
+    t->stuck += (uint64_t)lua_gethookcount(L);
     if (!t->why && t->limits.instructions && t->spent > t->limits.instructions) {
         t->why = budget_text;
+        log_place(L);
+    } else if (!t->why && !t->limits.instructions && t->stuck > STUCK_MAX) {
+        t->why = stuck_text;
         log_place(L);
     }
     if (t->why) { /* from now on at every instruction: a pcall in a loop does not survive that */
         lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
         luaL_error(L, "%s", t->why);
     }
-    if (L == t->co && lua_isyieldable(L))
+    if (lua_gethookcount(L) != LOOK_EVERY) /* left so by a callback that was stopped */
+        lua_sethook(L, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+    /* While a token of an inner coroutine is on its way up, nothing else may yield. */
+    if (L == t->co && !t->waiting && lua_isyieldable(L)) {
+        t->stuck = 0;
         lua_yield(L, 0);
+    }
 }
 
 void
@@ -169,16 +209,16 @@ call_give_back(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
 
-    give_back(L, t->tasks, t->co, t->failed);
+    give_back(L, t->tasks, t->co, t->failed || t->exposed);
     return 0;
 }
 
 static void
 log_raised(lua_State *L, const char *what)
 {
-    const char *text = lua_tostring(L, -1);
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(no text)";
 
-    log_event(LOG_ERROR, what, "error", text ? text : "(no text)", NULL);
+    log_event(LOG_ERROR, what, "error", text, NULL);
     lua_pop(L, 1);
 }
 
@@ -229,10 +269,40 @@ tasks_close(struct tasks *ts)
 {
     struct task *t;
 
-    while ((t = ts->all)) {
-        task_unwait(t);
-        task_free(t);
-    }
+    while ((t = ts->all))
+        task_drop(t);
+    ts->loop = NULL;
+}
+
+void
+task_drop(struct task *t)
+{
+    if (!t)
+        return;
+    if (t->handle)
+        *t->handle = NULL;
+    if (t->tasks->running == t)
+        t->tasks->running = NULL;
+    task_unwait(t);
+    task_free(t);
+}
+
+void
+task_expose(struct tasks *ts)
+{
+    if (ts->running)
+        ts->running->exposed = true;
+}
+
+/* Runs what the script left to be closed, with the task's guards. */
+static void
+close_guarded(struct task *t)
+{
+    struct task *before = t->tasks->running;
+
+    t->tasks->running = t;
+    close_coroutine(t->co, t->tasks->L);
+    t->tasks->running = before;
 }
 
 /* The task is over; n values on its stack are its results, or its error. */
@@ -244,14 +314,14 @@ end(struct task *t, enum task_status status, int n)
     alarm_stop(&t->deadline);
     if (!lua_checkstack(L, n + 4)) {
         lua_pop(t->co, n);
-        lua_pushliteral(t->co, "the callback returned too many values");
+        push_text(t->co, many_text);
         status = TASK_FAILED;
         n = 1;
     }
     lua_xmove(t->co, L, n);
     t->failed = lua_status(t->co) != LUA_OK;
     if (t->failed)
-        close_coroutine(t->co, L); /* runs what the script left to be closed */
+        close_guarded(t);
     tell_end(t, status, n);
     call_protected(t, call_give_back, "a coroutine could not be kept");
     task_free(t);
@@ -302,7 +372,7 @@ pause_task(struct task *t, int n)
     } else if (!t->waiting || lua_touserdata(t->co, -n) != &wait_token) {
         lua_pop(t->co, n);
         task_unwait(t);
-        lua_pushliteral(t->co, "a callback yielded by itself; to wait it calls popd.sleep and the like");
+        push_text(t->co, yielded_text);
         fail(t);
         return TASK_FAILED;
     }
@@ -318,27 +388,24 @@ run(struct task *t, int args)
     int results = 0, status;
 
     t->tasks->running = t;
-    status = lua_resume(t->co, t->tasks->L, args, &results);
+    status = lua_resume(t->co, before ? before->co : t->tasks->L, args, &results);
     t->tasks->running = before;
     if (status == LUA_YIELD)
         return pause_task(t, results);
     if (status == LUA_OK && !t->waiting) {
-        end(t, TASK_DONE, results);
-        return TASK_DONE;
+        bool good = lua_toboolean(t->co, -results); /* after_base's */
+
+        lua_remove(t->co, -results);
+        end(t, good ? TASK_DONE : TASK_FAILED, results - 1);
+        return good ? TASK_DONE : TASK_FAILED;
     }
     if (status == LUA_OK) {
         lua_pop(t->co, results);
-        lua_pushstring(t->co, swallowed_text);
+        push_text(t->co, swallowed_text);
     }
     task_unwait(t);
     fail(t);
     return TASK_FAILED;
-}
-
-static void
-on_turn(void *owner)
-{
-    run(owner, 0);
 }
 
 /* Runs protected: what ends a wait that is given up, false and the reason;
@@ -354,6 +421,26 @@ push_refusal(lua_State *L)
     return 0;
 }
 
+/* The wait is given up already; its function raises. */
+static void
+refuse(struct task *t)
+{
+    t->refused = false;
+    if (lua_checkstack(t->co, 3) && call_protected(t, push_refusal, "a wait could not be cancelled"))
+        run(t, 2);
+}
+
+static void
+on_turn(void *owner)
+{
+    struct task *t = owner;
+
+    if (t->refused)
+        refuse(t);
+    else
+        run(t, 0);
+}
+
 void
 task_cancel(struct task *t, const char *why)
 {
@@ -361,16 +448,49 @@ task_cancel(struct task *t, const char *why)
     if (!t->waiting)
         return;
     task_unwait(t);
-    if (!lua_checkstack(t->co, 3))
-        return;
-    if (call_protected(t, push_refusal, "a wait could not be cancelled"))
-        run(t, 2);
+    t->refused = true;
+    if (t->tasks->running) /* a task that cancels another must not run it inside itself */
+        turn_queue(&t->turn, t->tasks->loop);
+    else
+        refuse(t);
 }
 
 static void
 on_deadline(void *owner)
 {
     task_cancel(owner, expired_text);
+}
+
+/* Errors of a callback get their traceback where they are raised. */
+static int
+trace(lua_State *L)
+{
+    if (lua_type(L, 1) == LUA_TSTRING)
+        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    return 1;
+}
+
+static int
+after_base(lua_State *L, int status, lua_KContext context)
+{
+    (void)context;
+    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+/* What runs in a coroutine: function and arguments, protected.  An error is
+ * caught inside, not by lua_resume: so what is to be closed may still wait, and
+ * Lua's hooks go on (they stay off where a hook's error ends a coroutine).
+ * Returns true and the results, or false and the error. */
+static int
+call_base(lua_State *L)
+{
+    int n = lua_gettop(L);
+
+    lua_pushcfunction(L, trace);
+    lua_insert(L, 1);
+    return after_base(L, lua_pcallk(L, n - 1, LUA_MULTRET, 1, 0, after_base), 0);
 }
 
 /* Runs protected: (light task, light push): a coroutine with function and arguments. */
@@ -383,12 +503,13 @@ prepare(lua_State *L)
 
     lua_settop(L, 0);
     t->co = take_coroutine(L, t->tasks);
-    luaL_checkstack(t->co, 16, NULL);
     lua_sethook(t->co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
     args = push(L, t->owner);
-    luaL_checkstack(t->co, args + 1, NULL);
+    if (!lua_checkstack(t->co, args + 2))
+        return luaL_error(L, "too many arguments");
+    lua_pushcfunction(t->co, call_base);
     lua_xmove(L, t->co, args + 1);
-    lua_pushinteger(L, args);
+    lua_pushinteger(L, args + 1);
     return 1;
 }
 
@@ -434,7 +555,7 @@ fail_without_memory(struct tasks *ts, task_ended *ended, void *owner)
 {
     struct task none = {.tasks = ts, .ended = ended, .owner = owner};
 
-    lua_pushliteral(ts->L, "out of memory");
+    push_text(ts->L, memory_text);
     tell_end(&none, TASK_FAILED, 1);
     return TASK_FAILED;
 }
@@ -486,18 +607,21 @@ task_running(lua_State *L, struct tasks *ts, const char *what)
 static int
 after_wait(lua_State *L, int status, lua_KContext context)
 {
-    int base = (int)context;
+    struct tasks *ts = find_tasks(L);
+    struct task *t = (struct task *)context; /* not looked into: it may be gone */
 
     (void)status;
-    if (!lua_toboolean(L, base + 1)) {
-        lua_settop(L, base + 2);
+    if (ts->running != t || t->waiting)
+        return luaL_error(L, "this coroutine belongs to a callback that waits; nobody else may resume it");
+    if (!lua_toboolean(L, 1)) {
+        lua_settop(L, 2);
         luaL_where(L, 1);
         lua_insert(L, -2);
         if (lua_type(L, -1) == LUA_TSTRING)
             lua_concat(L, 2);
         return lua_error(L);
     }
-    return lua_gettop(L) - base - 1;
+    return lua_gettop(L) - 1;
 }
 
 int
@@ -508,7 +632,7 @@ task_wait(lua_State *L, struct task *t, void (*cancel)(void *), void *owner)
     t->waiter = owner;
     lua_settop(L, 0);
     lua_pushlightuserdata(L, task_token());
-    return lua_yieldk(L, 1, 0, after_wait);
+    return lua_yieldk(L, 1, (lua_KContext)t, after_wait);
 }
 
 void
@@ -537,10 +661,55 @@ task_resume(struct task *t, int (*push)(lua_State *, void *), void *owner)
     run(t, n + 1);
 }
 
+/* A fresh deadline and budget. */
+static void
+restart(struct task *t, lua_State *L)
+{
+    t->started = loop_now();
+    t->spent = 0;
+    t->why = NULL;
+    alarm_stop(&t->deadline);
+    lua_sethook(L, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+}
+
+static int
+after_guard(lua_State *L, int status, lua_KContext context)
+{
+    struct tasks *ts = find_tasks(L);
+
+    (void)context;
+    if (ts->running)
+        restart(ts->running, L);
+    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+int
+task_guard(lua_State *L)
+{
+    struct tasks *ts = find_tasks(L);
+    int n = lua_gettop(L);
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    if (ts->running)
+        restart(ts->running, L);
+    lua_rotate(L, 1, -1); /* handler, arguments …, function */
+    lua_insert(L, 2);     /* handler, function, arguments … */
+    return after_guard(L, lua_pcallk(L, n - 2, LUA_MULTRET, 1, 0, after_guard), 0);
+}
+
 void
 task_extend(struct task *t, double seconds)
 {
     t->started += seconds;
     alarm_stop(&t->deadline);
     set_deadline(t);
+}
+
+const char *
+task_error_text(lua_State *L)
+{
+    return lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : luaL_typename(L, 1);
 }

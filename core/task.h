@@ -52,6 +52,10 @@ typedef void task_ended(lua_State *L, enum task_status status, void *owner);
 /* Called where Lua calls C; raises if it is out of memory. */
 void tasks_open(struct tasks *ts, struct loop *loop, lua_State *L);
 
+/* Frees a task without a word to anybody; NULL is fine.  For the end of the Lua
+ * state only: its code is not told. */
+void task_drop(struct task *t);
+
 /* Frees tasks that still wait, without a word to them: the Lua state ends. */
 void tasks_close(struct tasks *ts);
 
@@ -61,7 +65,8 @@ void tasks_close(struct tasks *ts);
 enum task_status task_start(struct tasks *ts, const struct task_limits *limits, task_push *push,
                             task_ended *ended, void *owner, struct task **handle);
 
-/* Makes a waiting task's wait raise; nothing if it does not wait. */
+/* Makes a waiting task's wait raise: now, or at the next turn if another task
+ * runs.  Of one that does not wait the next wait raises. */
 void task_cancel(struct task *t, const char *why);
 
 /* The task whose code runs on L.  Raises, with a text that says what to do,
@@ -88,6 +93,17 @@ void task_unwait(struct task *t);
 /* A coroutine of the script's that is about to run inside the running task
  * gets the task's guards. */
 void task_adopt(struct tasks *ts, lua_State *co);
+
+/* guard(f, handler, …): xpcall for one callback among several of a task: f has
+ * a deadline and a budget of its own, and what comes after it, too. */
+int task_guard(lua_State *L);
+
+/* A script has got hold of the running task's coroutine: it is not used again. */
+void task_expose(struct tasks *ts);
+
+/* The error at index 1 of a FAILED task, as a text for the log: no code of the
+ * script's is run for it. */
+const char *task_error_text(lua_State *L);
 
 /* What a coroutine yields when it waits. */
 void *task_token(void);

@@ -242,6 +242,8 @@ l_mark(lua_State *L)
 
     if (!in_transaction(c))
         return refuse_mark(L, "the session is not in TRANSACTION");
+    if (c->session.no_dele)
+        return refuse_mark(L, "messages cannot be deleted here");
     m = &c->session.maildrop;
     if (number < 1 || !maildrop_has(m, (uint64_t)number))
         return refuse_mark(L, "no such message");

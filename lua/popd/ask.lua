@@ -11,15 +11,21 @@ local ask_module = {}
 
 local NEUTRAL = "the server had a problem with this; try again later"
 
+-- A value as text, whatever it is: a __tostring may raise.
+local function show(value)
+   local ok, text = pcall(tostring, value)
+   return ok and text or "a " .. type(value)
+end
+
 local function traceback(err)
    if type(err) == "table" and (err.code or err.text) then
       return err -- what the client is to read
    end
-   return debug.traceback(tostring(err), 2)
+   return debug.traceback(show(err), 2)
 end
 
 local function log_fault(conn, name, err)
-   local text = type(err) == "table" and (tostring(err.code) .. " " .. tostring(err.text)) or tostring(err)
+   local text = type(err) == "table" and (show(err.code) .. " " .. show(err.text)) or show(err)
    core.log("error", "a callback failed", {
       callback = name, conn = conn.id, peer = conn.remotehost, user = conn.name, error = text,
    })
@@ -55,7 +61,7 @@ end
 
 --- Calls a site's function.  Returns its answer, or a Fault, which is logged.
 local function ask(conn, name, f, ...)
-   return answered(conn, name, xpcall(f, traceback, ...))
+   return answered(conn, name, core.guard(f, traceback, ...))
 end
 
 local function wrong(conn, name, expected, got)
@@ -76,12 +82,12 @@ local function hook(conn, name, f, ...)
       return false, answer.text, answer.code
    end
    if answer == "refused" then
-      return false, tostring(text or "refused"), code
+      return false, type(text) == "string" and text or "refused", type(code) == "string" and code or nil
    end
-   if type(answer) == "number" then
-      core.pause(math.max(answer, 0))
+   if type(answer) == "number" and answer >= 0 and answer <= 1e9 then
+      core.pause(answer)
    elseif answer ~= nil and answer ~= true then
-      local bad = wrong(conn, "on." .. name, "nothing, a number, or false and a text", answer)
+      local bad = wrong(conn, "on." .. name, "nothing, seconds, or false and a text", answer)
       return false, bad.text, bad.code
    end
    return true
@@ -93,6 +99,7 @@ local function tell(conn, name, f, ...)
    end
 end
 
+ask_module.show = show
 ask_module.traceback = traceback
 ask_module.log_fault = log_fault
 ask_module.fault = fault

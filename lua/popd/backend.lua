@@ -158,17 +158,15 @@ function backend.steps(site)
    end
 
    local function leave(conn, st)
+      count_out(st) -- first: it cannot fail
       unlock(conn, st)
-      count_out(st)
    end
 
-   -- The secret was right: take the lock and open the maildrop.
+   -- The secret was right: take the lock and open the maildrop.  Whatever goes
+   -- wrong from here on, the core calls `close`, in a task of its own.
    local function enter(conn, st, name)
       count_in(name, st) -- before anything waits: logins at the same time count each other
       local got = lock(conn, st)
-      if got ~= true then
-         leave(conn, st)
-      end
       if is_fault(got) then
          return refuse_fault(conn, name, got)
       end
@@ -177,12 +175,10 @@ function backend.steps(site)
       end
       local found = contents.open(conn, st)
       if is_fault(found) then
-         leave(conn, st)
          return refuse_fault(conn, name, found)
       end
       local go, text, code = hook(conn, "logged_in", hooks().logged_in, conn, name, true)
       if not go then
-         leave(conn, st)
          return false, code, text, false
       end
       st.entered = true
@@ -264,6 +260,15 @@ function backend.steps(site)
       return false, bad.text, bad.code
    end
 
+   -- The ids that a storage says are still there, for the log.
+   local function not_removed(left)
+      local shown = {}
+      for i, id in ipairs(type(left) == "table" and left or {}) do
+         shown[i] = ask_module.show(id)
+      end
+      return shown[1] and "; not removed: " .. table.concat(shown, " ") or ""
+   end
+
    local NOT_REMOVED = "some deleted messages not removed"
 
    function steps.update(conn, ids)
@@ -282,8 +287,7 @@ function backend.steps(site)
          return true
       end
       if not is_fault(done) then
-         log_fault(conn, "storage.dele", tostring(err)
-            .. (type(left) == "table" and "; not removed: " .. table.concat(left, " ") or ""))
+         log_fault(conn, "storage.dele", ask_module.show(err) .. not_removed(left))
       end
       return false, NOT_REMOVED
    end
@@ -312,7 +316,8 @@ function backend.steps(site)
 
    local function run_command(conn, keyword, command, args)
       local name = "commands." .. keyword
-      local ok, text, second, code = xpcall(type(command) == "table" and command.run or command, traceback, conn, args)
+      local run = type(command) == "table" and command.run or command
+      local ok, text, second, code = core.guard(run, traceback, conn, args)
       if ok and type(text) == "string" then
          return true, text, second
       elseif ok and not text and type(second) == "string" then

@@ -45,8 +45,6 @@ local function unwrap(co, ok, ...)
    error(err, 0)
 end
 
-local carry_module = {}
-
 if not coroutine.popd_carries then
    coroutine.resume = carried_resume
 
@@ -57,14 +55,13 @@ if not coroutine.popd_carries then
       end
    end
 
+   -- A coroutine that a script has in its hands is not given to another callback.
+   function coroutine.running()
+      core.expose()
+      return running()
+   end
+
    coroutine.popd_carries = true
 end
 
---- Whether the code that calls may wait.
--- @treturn boolean
-function carry_module.can_wait()
-   local _, main = running()
-   return not main and isyieldable()
-end
-
-return carry_module
+return true

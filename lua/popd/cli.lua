@@ -92,7 +92,7 @@ end
 
 local function serve_maildir(flags)
    local maildir, passwd = require("popd.maildir"), require("popd.passwd")
-   local root = flags.maildir:find("%%") and flags.maildir or flags.maildir .. "/%s"
+   local root = flags.maildir:find("%%[snd]") and flags.maildir or flags.maildir .. "/%s"
    local auth, err = passwd.new { file = flags.users }
    if not auth then
       return nil, "--users: " .. err
@@ -122,8 +122,8 @@ local function watch_signals()
             os.exit(128 + number)
          end
          draining = true
-         core.log("info", "ending once open sessions have ended; a second signal ends at once", { signal = name })
          server.drain(core.stop)
+         core.log("info", "ending once open sessions have ended; a second signal ends at once", { signal = name })
       end)
    end
 end

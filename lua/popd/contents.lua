@@ -91,7 +91,7 @@ local function check_list(conn, list, count, good, what)
    for i = 1, count do
       local value = list[i]
       if value ~= false and not good(value) then
-         return fault(conn, "storage.scan", ("entry %d of the %s is %s"):format(i, what, tostring(value)))
+         return fault(conn, "storage.scan", ("entry %d of the %s is %s"):format(i, what, ask_module.show(value)))
       end
    end
    return list

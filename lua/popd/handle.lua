@@ -53,6 +53,9 @@ local function check_field(name, value)
    if type(name) ~= "string" or not name:find("^[!-9;-~]+$") then
       error(("headers: %q is not a header field's name"):format(tostring(name)), 0)
    end
+   if type(value) ~= "string" and type(value) ~= "number" then
+      error(("headers: the value of %s is a %s, a text expected"):format(name, type(value)), 0)
+   end
    value = tostring(value)
    if value:find("[\r\n]") then
       error(("headers: the value of %s holds a line end"):format(name), 0)

@@ -74,7 +74,13 @@ popd.sleep = core.sleep
 -- @treturn boolean true, or nil and `"timeout"`
 function popd.wait(fd, mode, timeout)
    if type(fd) ~= "number" then
-      fd = fd:getfd()
+      local ok, number = pcall(function()
+         return fd:getfd()
+      end)
+      if not ok then
+         error("popd.wait: a descriptor, or an object with getfd, expected", 2)
+      end
+      fd = number
    end
    return core.wait(fd, mode, timeout)
 end
@@ -108,6 +114,9 @@ function popd.after(seconds, f)
 end
 
 local function report(err)
+   if err == "cancelled" or type(err) == "string" and err:find(": cancelled$") then
+      return
+   end
    core.log("error", "a function of popd.every failed", { error = debug.traceback(tostring(err), 2) })
 end
 
@@ -119,7 +128,9 @@ end
 -- @return a handle with `cancel`
 function popd.every(seconds, f)
    check_delay("every", seconds, f)
-   assert(seconds > 0, "popd.every: seconds above 0 expected")
+   if seconds == 0 then
+      error("popd.every: seconds above 0 expected", 2)
+   end
    local due, cancelled = core.now(), false
    local job = core.spawn(function()
       while not cancelled do

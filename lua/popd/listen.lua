@@ -37,6 +37,9 @@ end
 -- @func[opt] inner what opens the socket; `tcp` where absent
 -- @treturn func a value for `socket`
 function listen.proxy(networks, inner)
+   if type(networks) ~= "table" then
+      error('listen.proxy: a list of networks, { "10.0.0.0/8" }, expected', 2)
+   end
    return function(port, address)
       local listener, why = (inner or listen.tcp)(port, address)
       if not listener then

@@ -34,10 +34,20 @@ local function one_of(...)
    end
 end
 
--- Seconds or a count; false: no limit.
-local function limit(value)
-   return value == false or (type(value) == "number" and value >= 0 and value < math.huge),
-      "a number of 0 or more, or false"
+-- Seconds above 0; false: no limit.
+local function time(value)
+   return value == false or (type(value) == "number" and value > 0 and value <= 1e9), "seconds above 0, or false"
+end
+
+-- Seconds, also none.
+local function delay(value)
+   return value == false or (type(value) == "number" and value >= 0 and value <= 1e9), "seconds (0 or more), or false"
+end
+
+-- How many at most; false: no limit.
+local function count(value)
+   return value == false or (type(value) == "number" and value >= 1 and value <= 1e15 and value % 1 == 0),
+      "a whole number of 1 or more, or false"
 end
 
 local function port(value)
@@ -56,8 +66,8 @@ local function networks(value)
       return false, 'a list of networks, { "10.0.0.0/8" }'
    end
    for _, network in ipairs(value) do
-      if type(network) ~= "string" then
-         return false, 'a list of networks, { "10.0.0.0/8" }'
+      if type(network) ~= "string" or not core.is_network(network) then
+         return false, 'a list of networks, { "10.0.0.0/8" }; ' .. tostring(network) .. " is none"
       end
    end
    return true
@@ -154,20 +164,20 @@ local known = {
    on = { nil, on },
    commands = { nil, commands },
    expire = { false, expire },
-   login_delay = { false, limit },
-   max_connections = { 10000, limit },
-   max_per_address = { 50, limit },
-   max_per_user = { 10, limit },
-   login_timeout = { 60, limit },
-   idle_timeout = { 600, limit },
-   write_timeout = { 300, limit },
-   max_failures = { 3, limit },
-   failure_delay = { 2, limit },
-   max_bad_commands = { 100, limit },
+   login_delay = { false, delay },
+   max_connections = { 10000, count },
+   max_per_address = { 50, count },
+   max_per_user = { 10, count },
+   login_timeout = { 60, time },
+   idle_timeout = { 600, time },
+   write_timeout = { 300, time },
+   max_failures = { 3, count },
+   failure_delay = { 2, delay },
+   max_bad_commands = { 100, count },
    line_limit = { 255, line_limit },
-   callback_timeout = { 30, limit },
-   callback_instructions = { 1e8, limit },
-   renew_interval = { 10, limit },
+   callback_timeout = { 30, time },
+   callback_instructions = { 1e8, count },
+   renew_interval = { 10, time },
 }
 
 local function names()

@@ -21,6 +21,8 @@ local function parse_line(line)
    local name, rest = line:match("^([^:]+):(.*)$")
    if not name then
       return false, "no ':' between a name and a password"
+   elseif name:find("^%s") or name:find("%s$") then
+      return false, "blanks around the name"
    end
    local password, mbox = rest:match("^([^:]*):?([^:]*)")
    if password == "" then
@@ -31,6 +33,7 @@ end
 
 local function parse(text, file)
    local users, number = {}, 0
+   text = text:gsub("^\239\187\191", "") -- the mark that some editors put before UTF-8
    for line in text:gmatch("([^\r\n]*)\r?\n?") do
       number = number + 1
       local name, user = parse_line(line)
@@ -52,7 +55,7 @@ local function load(file)
 end
 
 local function stamp_of(file)
-   local st = fs.stat(file)
+   local st = fs.stat(file, true)
    return st and ("%d %d %.9f %d"):format(st.dev, st.ino, st.mtime, st.size) or "absent"
 end
 

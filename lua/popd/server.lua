@@ -125,6 +125,9 @@ local function open_entry(p, entry)
    if not socket then
       return nil, why or "the socket function returned nothing"
    end
+   if not core.is_listener(socket) then
+      return nil, "the socket function returned no listener (popd.listen makes such functions)"
+   end
    entry.socket = socket
    return true
 end
@@ -169,6 +172,9 @@ function server.new(name, values)
    end
    if name ~= nil and type(name) ~= "string" then
       error("popd.new: a name (a string) or options (a table) expected", 2)
+   end
+   if values ~= nil and type(values) ~= "table" then
+      error("popd.new: options are a table", 2)
    end
    if name and servers[name] then
       error(("a server named '%s' exists already"):format(name), 2)
@@ -340,11 +346,19 @@ function Server:conn_list()
    return get(self).core:conn_list()
 end
 
+local function check_id(what, id)
+   if math.type(id) ~= "integer" then
+      error(("%s: a connection's id (an integer) expected"):format(what), 3)
+   end
+end
+
 --- What is known of a connection.
 -- @tparam integer id
 -- @treturn table or nil and the reason
 function Server:conn_state(id)
-   return get(self).core:conn_state(id)
+   local p = get(self)
+   check_id("conn_state", id)
+   return p.core:conn_state(id)
 end
 
 --- Closes a connection; one that deletes its messages finishes that first.
@@ -352,7 +366,12 @@ end
 -- @string[opt] text told to a client that waits for nothing else
 -- @treturn boolean true, or nil and the reason
 function Server:conn_close(id, text)
-   return get(self).core:conn_close(id, text)
+   local p = get(self)
+   check_id("conn_close", id)
+   if text ~= nil and type(text) ~= "string" then
+      error("conn_close: a text expected", 2)
+   end
+   return p.core:conn_close(id, text)
 end
 
 local Listener = {}
@@ -407,7 +426,10 @@ function Server:listen(spec)
       if not ok then
          error(("server '%s': %s"):format(p.name, why), 2)
       end
-      serve(p, entry)
+      ok, why = serve(p, entry)
+      if not ok then
+         error(("server '%s': %s"):format(p.name, tostring(why)), 2)
+      end
    end
    p.listeners[#p.listeners + 1] = entry
    local object = setmetatable({}, Listener)

@@ -36,12 +36,16 @@ describe("the options", function()
       { "line_limit", { 255, 1000 }, { 254, false, 0, 1e9, "255" } },
       { "tls", {}, { 5, "x", true } },
    }
-   for _, name in ipairs { "max_connections", "max_per_address", "max_per_user", "login_timeout", "idle_timeout",
-      "write_timeout",
-      "max_failures", "failure_delay", "max_bad_commands", "callback_timeout", "callback_instructions",
-         "renew_interval",
-      "login_delay" } do
-      cases[#cases + 1] = { name, { false, 0, 1, 1000 }, { -1, "5", true, {}, math.huge, 0 / 0 } }
+   -- false is no limit; 0 would be one that nothing meets, or a typing error
+   for _, name in ipairs { "max_connections", "max_per_address", "max_per_user", "max_failures", "max_bad_commands",
+      "callback_instructions" } do
+      cases[#cases + 1] = { name, { false, 1, 1000 }, { 0, -1, 1.5, "5", true, {}, 1e300, math.huge, 0 / 0 } }
+   end
+   for _, name in ipairs { "login_timeout", "idle_timeout", "write_timeout", "callback_timeout", "renew_interval" } do
+      cases[#cases + 1] = { name, { false, 0.5, 1, 1000 }, { 0, -1, "5", true, {}, 1e300, math.huge, 0 / 0 } }
+   end
+   for _, name in ipairs { "failure_delay", "login_delay" } do
+      cases[#cases + 1] = { name, { false, 0, 0.5, 1000 }, { -1, "5", true, {}, 1e300, math.huge, 0 / 0 } }
    end
 
    for _, case in ipairs(cases) do
