@@ -446,9 +446,9 @@ count_range(int fd, uint64_t offset, bool whole, uint64_t length, struct dotstuf
 /* The same for the file at path; a range that starts behind its end is
  * TOO_SHORT, too. */
 static int
-count_file(const char *path, uint64_t offset, bool whole, uint64_t length, struct dotstuff *d)
+count_file(const char *path, int flags, uint64_t offset, bool whole, uint64_t length, struct dotstuff *d)
 {
-    int fd = open_to_read(path, 0);
+    int fd = open_to_read(path, flags);
     struct stat st;
     int code;
 
@@ -473,13 +473,14 @@ l_octets(lua_State *L)
     lua_Integer offset = luaL_optinteger(L, 2, 0);
     bool whole = lua_isnoneornil(L, 3);
     lua_Integer length = luaL_optinteger(L, 3, 0);
+    bool follow = lua_isnoneornil(L, 4) || lua_toboolean(L, 4); /* a symbolic link */
     struct dotstuff d;
     int code;
 
     luaL_argcheck(L, offset >= 0, 2, "an offset of 0 or more expected");
     luaL_argcheck(L, length >= 0, 3, "a length of 0 or more expected");
     dotstuff_init(&d, DOTSTUFF_ALL);
-    code = count_file(path, (uint64_t)offset, whole, (uint64_t)length, &d);
+    code = count_file(path, follow ? 0 : O_NOFOLLOW, (uint64_t)offset, whole, (uint64_t)length, &d);
     if (code == TOO_SHORT)
         return fail_text(L, "octets", path, "the file is shorter than promised");
     if (code != 0)

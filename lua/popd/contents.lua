@@ -106,7 +106,7 @@ local function by_scan(conn, st)
       return wrong(conn, "storage.scan", "an array of sizes", sizes)
    end
    local count = #sizes
-   sizes = check_list(conn, sizes, count, is_count, "sizes")
+   sizes = check_list(conn, sizes, count, octets_of, "sizes")
    uids = check_list(conn, uids, count, is_unique_id, "unique-ids")
    if is_fault(sizes) or is_fault(uids) then
       return is_fault(sizes) and sizes or uids
@@ -120,6 +120,7 @@ local function by_stat(conn, st)
    if is_fault(count) then
       return count
    end
+   count = octets_of(count) or count
    if not is_count(count) or count > 100000000 then
       return wrong(conn, "storage.stat", "the number of messages", count)
    end

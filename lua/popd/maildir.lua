@@ -17,6 +17,7 @@
 -- @module popd.maildir
 -- @usage
 -- popd.new { storage = maildir.new { root = "/var/vmail/%d/%n" } }
+local core = require("popd.core")
 local fs = require("popd.fs")
 
 local maildir = {}
@@ -335,22 +336,38 @@ local function told_octets(session, id)
       return nil
    end
    local size = with_path(session, id, fs.size)
-   return size == stored and sent or nil
+   if size ~= stored then
+      return nil
+   end
+   session.stored[id] = size
+   return sent
+end
+
+-- Octets as sent, and as stored: what is served later must still be that.
+local function count(path)
+   local n, err, code = fs.octets(path, 0, nil, false)
+   if not n then
+      return nil, err, code
+   end
+   local size = fs.size(path)
+   return { sent = n, stored = size }
 end
 
 -- A message's octets as sent; counted once a session.  One that has gone
--- before it was counted has none: reading it is what fails.
+-- before it was counted, or cannot be read, has none: fetching it is what
+-- fails, and the others are served.
 local function octets(session, id)
    local n = session.octets[id] or told_octets(session, id)
    if not n then
-      local err
-      n, err = with_path(session, id, fs.octets)
-      if n == nil then
-         return nil, err
+      local found, err = with_path(session, id, count)
+      if found == nil then
+         core.log("warning", "a message of a Maildir cannot be read; it is told to have no octets", { reason = err })
       end
+      n = found and found.sent or 0
+      session.stored[id] = found and found.stored or nil
    end
-   session.octets[id] = n or 0
-   return n or 0
+   session.octets[id] = n
+   return n
 end
 
 local function unique_id(session, id)
@@ -470,6 +487,7 @@ function maildir.new(options)
          dir = dir:gsub("([^/])/+$", "%1"),
          files = {},
          octets = {},
+         stored = {},
          links = {},
          twins = {},
          gone = {},
@@ -553,7 +571,9 @@ function maildir.new(options)
          path = candidate
          return fs.size(candidate)
       end)
-      if found then
+      if found and session.stored[id] and session.stored[id] ~= found then
+         return nil, path .. ": it has changed since its size was told"
+      elseif found then
          return { path = path, follow = false }
       elseif found == nil then
          return nil, err

@@ -101,6 +101,32 @@ describe("popd.maildir", function()
          assert.equal(1, storage.stat("joe"))
       end)
 
+      it("that have changed since their size was told are a fault of their own", function()
+         put("new/1.a", "Subject: x\n\nbody\n")
+         put("new/2.a", "other\n")
+         lock()
+         assert.equal(19, storage.size("joe", 1))
+         put("new/1.a", "Subje")
+         local handle, why = storage.get("joe", 1)
+         assert.is_nil(handle)
+         assert.truthy(why:find("has changed", 1, true))
+         assert.same({ path = path("new/2.a"), follow = false }, storage.get("joe", 2))
+      end)
+
+      for what, replace in pairs {
+         ["a symbolic link"] = "ln -sf /etc/passwd %s",
+         ["a FIFO"] = "rm %s && mkfifo %s",
+         ["a directory"] = "rm %s && mkdir %s",
+      } do
+         it("that were replaced by " .. what .. " have no octets, and the others are served", function()
+            put("new/1.a", "one\n")
+            put("new/2.a", "two\n")
+            lock()
+            files.run(replace, path("new/1.a"), path("new/1.a"))
+            assert.same({ 0, 5, 5 }, { storage.size("joe", 1), storage.size("joe", 2), storage.size("joe") })
+         end)
+      end
+
       it("are served from files", function()
          put("new/1.a", "text")
          lock()
