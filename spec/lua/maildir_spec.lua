@@ -1,5 +1,6 @@
 local files = require("spec.support.files")
 local fs = require("popd.fs")
+local core = require("popd.core")
 local maildir = require("popd.maildir")
 
 describe("popd.maildir", function()
@@ -105,7 +106,7 @@ describe("popd.maildir", function()
          put("new/1.a", "Subject: x\n\nbody\n")
          put("new/2.a", "other\n")
          lock()
-         assert.equal(19, storage.size("joe", 1))
+         assert.equal(20, storage.size("joe", 1))
          put("new/1.a", "Subje")
          local handle, why = storage.get("joe", 1)
          assert.is_nil(handle)
@@ -123,7 +124,11 @@ describe("popd.maildir", function()
             put("new/2.a", "two\n")
             lock()
             files.run(replace, path("new/1.a"), path("new/1.a"))
+            local told
+            core.log_to(function(_, line) told = line end, "warning")
+            finally(function() core.log_to(nil, "warning") end)
             assert.same({ 0, 5, 5 }, { storage.size("joe", 1), storage.size("joe", 2), storage.size("joe") })
+            assert.truthy(told:find("cannot be read", 1, true))
          end)
       end
 
