@@ -157,6 +157,7 @@ layers: all
 FUZZERS = $(patsubst fuzz/%.c,%,$(filter-out fuzz/replay.c,$(wildcard fuzz/*.c)))
 T = 60
 LEN = 4096
+RUNS = -1
 
 $(BUILD)/fuzz/replay-%: fuzz/%.c fuzz/replay.c $(patsubst %,$(BUILD)/%.o,$(PURE))
 	@mkdir -p $(@D)
@@ -171,12 +172,12 @@ build/fuzz/%: fuzz/%.c $(patsubst %,core/%.c,$(PURE))
 	$(Q)clang -std=c11 -D_GNU_SOURCE -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Icore \
 		-o $@ $^ -lmbedcrypto
 
-## make fuzz T=60  each fuzz target for T seconds, with ASan and UBSan
+## make fuzz T=60  each fuzz target for T seconds (T=0 RUNS=n: n times), with ASan and UBSan
 fuzz:
 	@.ci/setup check
 	@$(MAKE) --no-print-directory $(patsubst %,build/fuzz/%,$(FUZZERS))
 	@for f in $(FUZZERS); do mkdir -p build/fuzz/found/$$f; echo "fuzz: $$f"; \
-		build/fuzz/$$f -max_total_time=$(T) -print_final_stats=1 -verbosity=0 -close_fd_mask=1 -max_len=$(LEN) \
+		build/fuzz/$$f -max_total_time=$(T) -runs=$(RUNS) -print_final_stats=1 -verbosity=0 -close_fd_mask=1 -max_len=$(LEN) \
 			-artifact_prefix=build/fuzz/ build/fuzz/found/$$f fuzz/corpus/$$f 2>&1 \
 			| grep -E 'number_of_executed_units|ERROR|SUMMARY|runtime error' ; \
 		ls build/fuzz/crash-* build/fuzz/timeout-* build/fuzz/oom-* 2>/dev/null && exit 1 || true; done
