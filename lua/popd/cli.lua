@@ -90,20 +90,21 @@ local function shift(arg, first)
    return shifted
 end
 
-local function serve_maildir(flags)
-   local maildir, passwd = require("popd.maildir"), require("popd.passwd")
+-- An error's text without the place in our own code where it was raised.
+local function plain(err)
+   return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""))
+end
+
+-- The server that the flags describe; raises where a flag's value is wrong.
+local function make_site(flags, auth)
    local root = flags.maildir:find("%%[snd]") and flags.maildir or flags.maildir .. "/%s"
-   local auth, err = passwd.new { file = flags.users }
-   if not auth then
-      return nil, "--users: " .. err
-   end
-   local options = { auth = auth, storage = maildir.new { root = root }, address = flags.address }
-   options.port = tonumber(flags.port or 110)
-   options.plain_login = flags.plain_login
-   local ok, why = pcall(function()
-      popd.new("popd-lua", options):up()
-   end)
-   return ok, why
+   return popd.new("popd-lua", {
+      auth = auth,
+      storage = require("popd.maildir").new { root = root },
+      address = flags.address,
+      port = math.tointeger(tonumber(flags.port or 110)) or flags.port,
+      plain_login = flags.plain_login,
+   })
 end
 
 local function load_chunk(arg, flags)
@@ -157,12 +158,18 @@ local function run_script(arg, flags)
 end
 
 local function serve(flags)
-   if not math.tointeger(tonumber(flags.port or 110)) then
-      return fail("--port: '" .. flags.port .. "' is not a number")
-   end
-   local ok, why = serve_maildir(flags)
+   local auth, err = require("popd.passwd").new { file = flags.users }
+   local ok, site = pcall(make_site, flags, auth)
    if not ok then
-      io.stderr:write("popd-lua: ", (tostring(why):gsub("^[%w%._/-]+:%d+: ", "")), "\n")
+      return fail(plain(site))
+   end
+   if not auth then
+      io.stderr:write("popd-lua: --users: ", err, "\n")
+      return 1
+   end
+   ok, err = pcall(site.up, site)
+   if not ok then
+      io.stderr:write("popd-lua: ", plain(err), "\n")
       return 1
    end
    core.run()

@@ -78,11 +78,11 @@ describe("popd-lua", function()
          { { "-e" },                                                      2, "-e needs a value" },
          { { "--log", "loud", "-e", "" },                                 2, "--log: 'loud'" },
          { { "--maildir", "." },                                          2, "--maildir needs --users" },
-         { { "--maildir", ".", "--users", "/dev/null", "--port", "pop3" }, 2, "--port: 'pop3'" },
-         { { "--maildir", ".", "--users", "/dev/null", "--port", "70000" }, 1, "70000" },
+         { { "--maildir", ".", "--users", "/dev/null", "--port", "pop3" }, 2, "got pop3" },
+         { { "--maildir", ".", "--users", "/dev/null", "--port", "70000" }, 2, "70000" },
          { { "--maildir", ".", "--users", "/nowhere/users" },             1, "/nowhere/users: No such file" },
-         { { "--maildir", ".", "--users", "/dev/null", "--plain-login", "maybe" }, 1, "plain_login" },
-         { { "--maildir", "%q", "--users", "/dev/null", "--port", "0" },  1, "root" },
+         { { "--maildir", ".", "--users", "/dev/null", "--plain-login", "maybe" }, 2, "plain_login" },
+         { { "--maildir", "%q", "--users", "/dev/null", "--port", "0" },  2, "root" },
          { { "/nowhere/server.lua" },                                     1, "/nowhere/server.lua" },
       }
       for _, case in ipairs(wrong) do
