@@ -1,0 +1,81 @@
+local core = require("popd.core")
+local files = require("support.files")
+local passwd = require("popd.passwd")
+
+describe("popd.passwd", function()
+   local dir, file, logged
+
+   before_each(function()
+      dir, logged = files.new_dir(), {}
+      file = dir .. "/users"
+      core.log_to(function(_, line) logged[#logged + 1] = line end, "warning")
+   end)
+
+   after_each(function()
+      core.log_to(nil, "warning")
+      files.remove(dir)
+   end)
+
+   -- the file, then what lookup says of joe
+   local good = {
+      { "joe:secret", "secret", "joe" },
+      { "joe:secret:box", "secret", "box" },
+      { "joe:{PLAIN}secret:box:more:fields", "{PLAIN}secret", "box" },
+      { "# a comment\n\n  \njoe:secret with blanks \n", "secret with blanks ", "joe" },
+      { "ann:other\r\njoe:secret\r\n", "secret", "joe" },
+      { "joe:old\njoe:secret", "secret", "joe" },
+      { "\239\187\191joe:secret", "secret", "joe" },
+      { "ann:other\n" },
+   }
+   for _, case in ipairs(good) do
+      it(("reads %q"):format(case[1]), function()
+         files.put(file, case[1])
+         assert.same({ case[2], case[3] }, { assert(passwd.new { file = file }).lookup("joe") })
+      end)
+   end
+
+   for text, why in pairs {
+      ["joe"] = "users:1: no ':'", ["ann:x\njoe:"] = "users:2: the password is missing", [" joe:x"] = "blanks",
+      ["joe :x"] = "blanks",
+   } do
+      it(("says what is wrong with %q"):format(text), function()
+         files.put(file, text)
+         local auth, err = passwd.new { file = file }
+         assert.is_nil(auth)
+         assert.truthy(err:find(why, 1, true), err)
+      end)
+   end
+
+   it("reads a file again that was replaced", function()
+      files.put(file, "joe:old")
+      local auth = passwd.new { file = file }
+      files.put(dir .. "/new", "joe:secret")
+      assert(os.rename(dir .. "/new", file))
+      assert.equal("secret", (auth.lookup("joe")))
+   end)
+
+   it("reads again what a symbolic link leads to", function()
+      files.put(dir .. "/real", "joe:old")
+      files.run("ln -s %s %s", dir .. "/real", file)
+      local auth = passwd.new { file = file }
+      files.put(dir .. "/real", "joe:a longer secret")
+      assert.equal("a longer secret", (auth.lookup("joe")))
+   end)
+
+   it("keeps the users that it knew while the file cannot be understood, and says so once", function()
+      files.put(file, "joe:secret")
+      local auth = passwd.new { file = file }
+      files.put(file, "nonsense")
+      assert.equal("secret", (auth.lookup("joe")))
+      assert.equal("secret", (auth.lookup("joe")))
+      assert.equal(1, #logged)
+      os.remove(file)
+      assert.equal("secret", (auth.lookup("joe")))
+      assert.equal(2, #logged)
+   end)
+
+   it("raises without a file's name", function()
+      assert.is_false((pcall(passwd.new, {})))
+      assert.is_false((pcall(passwd.new)))
+   end)
+end)
