@@ -30,6 +30,17 @@ send_source(struct conn *c, uint64_t lines, uint64_t number)
     step_go_on(c, conn_send);
 }
 
+/* One chunk for the status line and the first piece, so that they leave in one
+ * write; no more of it than a small message needs. */
+static bool
+make_room(struct conn *c)
+{
+    uint64_t octets = maildrop_octets(&c->session.maildrop, (size_t)c->session.number);
+    size_t first = octets < CONN_PIECE ? (size_t)octets : octets == MAILDROP_UNKNOWN ? 0 : CONN_PIECE;
+
+    return outq_room(&c->out, REPLY_MAX + DOTSTUFF_MAX(first) + DOTSTUFF_END_MAX) != NULL;
+}
+
 static void
 take_message(lua_State *L, struct conn *c)
 {
@@ -40,6 +51,8 @@ take_message(lua_State *L, struct conn *c)
         step_answer(L, c, false, 2);
         return;
     }
+    if (!make_room(c))
+        conn_gone(c, "out of memory");
     conn_say(c, session_sending(&c->session, conn_reply(c)));
     send_source(c, top ? c->session.command.lines : DOTSTUFF_ALL, top ? 0 : c->session.number);
 }
