@@ -23,9 +23,9 @@ MODULE_LIBS  = -lev -lmbedcrypto
 PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedcrypto.a -lm -ldl
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command reply maildrop digest proxyproto dotstuff session
+PURE  = buf linebuf command reply maildrop base64 digest proxyproto dotstuff session
 IO    = loop net stream outq log
-LUAC  = task await source fs
+LUAC  = task await source fs crypto
 JOINT = listener conn view steps enter deliver leave server module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \

@@ -1,7 +1,9 @@
 #include "digest.h"
 
 #include <mbedtls/md.h>
+#include <mbedtls/pkcs5.h>
 #include <mbedtls/platform_util.h>
+#include <mbedtls/version.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +79,82 @@ digest_sha256(const void *data, size_t n, char hex[DIGEST_SHA256_HEX + 1])
 
     mbedtls_md_free(&md);
     return ok;
+}
+
+static const struct {
+    const char *name;
+    mbedtls_md_type_t type;
+    size_t size;
+} kinds[] = {
+    [DIGEST_MD5] = {"MD5", MBEDTLS_MD_MD5, 16},
+    [DIGEST_SHA1] = {"SHA-1", MBEDTLS_MD_SHA1, 20},
+    [DIGEST_SHA256] = {"SHA-256", MBEDTLS_MD_SHA256, 32},
+    [DIGEST_SHA384] = {"SHA-384", MBEDTLS_MD_SHA384, 48},
+    [DIGEST_SHA512] = {"SHA-512", MBEDTLS_MD_SHA512, 64},
+};
+
+bool
+digest_find(const char *name, enum digest_kind *kind)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].name, name) == 0) {
+            *kind = (enum digest_kind)i;
+            return true;
+        }
+    return false;
+}
+
+size_t
+digest_size(enum digest_kind kind)
+{
+    return kinds[kind].size;
+}
+
+bool
+digest_hash(enum digest_kind kind, const void *data, size_t n, unsigned char *out)
+{
+    const mbedtls_md_info_t *info = mbedtls_md_info_from_type(kinds[kind].type);
+
+    return info && mbedtls_md(info, octets_of(data, n), n, out) == 0;
+}
+
+bool
+digest_hmac(enum digest_kind kind, const void *key, size_t key_len, const void *data, size_t n,
+            unsigned char *out)
+{
+    const mbedtls_md_info_t *info = mbedtls_md_info_from_type(kinds[kind].type);
+
+    return info && mbedtls_md_hmac(info, octets_of(key, key_len), key_len, octets_of(data, n), n, out) == 0;
+}
+
+/* mbedTLS 3 deprecates the form that takes a context, 2 has no other. */
+static int
+pbkdf2(mbedtls_md_type_t type, const unsigned char *password, size_t password_len, const unsigned char *salt,
+       size_t salt_len, unsigned iterations, unsigned char *out, size_t n)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03030000
+    return mbedtls_pkcs5_pbkdf2_hmac_ext(type, password, password_len, salt, salt_len, iterations,
+                                         (uint32_t)n, out);
+#else
+    mbedtls_md_context_t md;
+    int status;
+
+    mbedtls_md_init(&md);
+    status = mbedtls_md_setup(&md, mbedtls_md_info_from_type(type), 1);
+    if (status == 0)
+        status = mbedtls_pkcs5_pbkdf2_hmac(&md, password, password_len, salt, salt_len, iterations,
+                                           (uint32_t)n, out);
+    mbedtls_md_free(&md);
+    return status;
+#endif
+}
+
+bool
+digest_pbkdf2(enum digest_kind kind, const void *password, size_t password_len, const void *salt,
+              size_t salt_len, unsigned iterations, unsigned char *out, size_t n)
+{
+    return pbkdf2(kinds[kind].type, octets_of(password, password_len), password_len,
+                  octets_of(salt, salt_len), salt_len, iterations, out, n) == 0;
 }
 
 struct digest *

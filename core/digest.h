@@ -1,5 +1,6 @@
 /*
- * digest - hashes and comparisons, over mbedTLS (RFC 1939, section 7: APOP).
+ * digest - hashes, keyed hashes and comparisons, over mbedTLS (RFC 1939,
+ * section 7: APOP; RFC 2104: HMAC; RFC 8018, section 5.2: PBKDF2).
  *
  * Pure.
  */
@@ -16,6 +17,24 @@
  * for them.  False: the library refuses (MD5 may be switched off). */
 bool digest_md5(const void *data, size_t n, char hex[DIGEST_MD5_HEX + 1]);
 bool digest_sha256(const void *data, size_t n, char hex[DIGEST_SHA256_HEX + 1]);
+
+enum digest_kind { DIGEST_MD5, DIGEST_SHA1, DIGEST_SHA256, DIGEST_SHA384, DIGEST_SHA512 };
+#define DIGEST_MAX 64 /* octets of the longest */
+
+/* "MD5", "SHA-1", "SHA-256", "SHA-384", "SHA-512" -> a kind; false: none. */
+bool digest_find(const char *name, enum digest_kind *kind);
+
+/* How many octets it has. */
+size_t digest_size(enum digest_kind kind);
+
+/* Write digest_size(kind) octets to out.  False: the library refuses. */
+bool digest_hash(enum digest_kind kind, const void *data, size_t n, unsigned char *out);
+bool digest_hmac(enum digest_kind kind, const void *key, size_t key_len, const void *data, size_t n,
+                 unsigned char *out);
+
+/* PBKDF2 with HMAC: writes n octets to out.  Slow by intent: off the loop. */
+bool digest_pbkdf2(enum digest_kind kind, const void *password, size_t password_len, const void *salt,
+                   size_t salt_len, unsigned iterations, unsigned char *out, size_t n);
 
 /* A SHA-256 made from pieces. */
 struct digest; /* heap */

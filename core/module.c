@@ -1,7 +1,6 @@
 /* module - luaopen_popd_core: what popd's Lua part is built on, under names. */
 #include "await.h"
-#include "buf.h"
-#include "digest.h"
+#include "crypto.h"
 #include "dotstuff.h"
 #include "fs.h"
 #include "log.h"
@@ -212,72 +211,6 @@ l_octets(lua_State *L)
     return 1;
 }
 
-struct hash {
-    struct digest *digest; /* ours */
-};
-
-static int
-l_hash_gc(lua_State *L)
-{
-    struct hash *h = luaL_checkudata(L, 1, "popd.hash");
-
-    digest_free(h->digest);
-    h->digest = NULL;
-    return 0;
-}
-
-/* hash() -> h; hash(h, chunk) -> h; hash(h) -> SHA-256 in hex */
-static int
-l_hash(lua_State *L)
-{
-    struct hash *h;
-    char hex[DIGEST_SHA256_HEX + 1];
-    size_t n;
-    const char *chunk;
-
-    if (lua_isnoneornil(L, 1)) {
-        h = lua_newuserdatauv(L, sizeof *h, 0);
-        h->digest = NULL;
-        luaL_setmetatable(L, "popd.hash");
-        h->digest = digest_new();
-        return h->digest ? 1 : luaL_error(L, "out of memory");
-    }
-    h = luaL_checkudata(L, 1, "popd.hash");
-    if (!lua_isnoneornil(L, 2)) {
-        chunk = luaL_checklstring(L, 2, &n);
-        digest_add(h->digest, chunk, n);
-        lua_settop(L, 1);
-        return 1;
-    }
-    if (!digest_hex(h->digest, hex))
-        return luaL_error(L, "mbedTLS refuses SHA-256");
-    lua_pushstring(L, hex);
-    return 1;
-}
-
-/* equal(a, b): in a time that depends on b's length alone */
-static int
-l_equal(lua_State *L)
-{
-    size_t a_len, b_len;
-    const char *a = luaL_checklstring(L, 1, &a_len), *b = luaL_checklstring(L, 2, &b_len);
-
-    lua_pushboolean(L, digest_equal(a, a_len, b, b_len));
-    return 1;
-}
-
-/* apop(stamp, secret, digest) -> whether that is the digest of both */
-static int
-l_apop(lua_State *L)
-{
-    size_t secret_len, len;
-    const char *stamp = luaL_checkstring(L, 1);
-    const char *secret = luaL_checklstring(L, 2, &secret_len), *digest = luaL_checklstring(L, 3, &len);
-
-    lua_pushboolean(L, digest_apop(stamp, secret, secret_len, digest, len));
-    return 1;
-}
-
 /* verb(keyword) -> it in upper case if the core serves it, or nil */
 static int
 l_verb(lua_State *L)
@@ -311,8 +244,10 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log},   {"octets", l_octets}, {"hash", l_hash}, {"equal", l_equal},
-        {"apop", l_apop}, {"verb", l_verb},     {NULL, NULL},
+        {"log", l_log},
+        {"octets", l_octets},
+        {"verb", l_verb},
+        {NULL, NULL},
     };
     struct core *core;
 
@@ -331,8 +266,8 @@ luaopen_popd_core(lua_State *L)
     lua_setfield(L, -2, "log_to");
     lua_pushliteral(L, POPD_VERSION);
     lua_setfield(L, -2, "version");
-    new_class(L, "popd.hash", l_hash_gc);
     new_class(L, "popd.octets", l_nothing);
+    crypto_open(L);
     await_open(L, &core->tasks);
     source_open(L);
     server_open(L, &core->servers);

@@ -4,6 +4,7 @@
  * Every function is as thin as it can be: it takes Lua values, calls the pure
  * part, and gives back all that it said.
  */
+#include "base64.h"
 #include "buf.h"
 #include "command.h"
 #include "digest.h"
