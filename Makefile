@@ -19,14 +19,14 @@ LUA_INCDIR = /usr/include/lua5.4
 
 # The module links to shared libraries; the program carries its own, so that it
 # can be copied alone.
-MODULE_LIBS  = -lev -lmbedcrypto
-PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedcrypto.a -lm -ldl
+MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto
+PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:libmbedcrypto.a -lm -ldl
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command reply maildrop base64 digest proxyproto dotstuff session
-IO    = loop net stream outq log
-LUAC  = task await source fs crypto
-JOINT = listener conn view steps enter deliver leave server module
+IO    = loop net ticket tlssite tls stream outq log
+LUAC  = task await source fs crypto tlslua
+JOINT = listener conn secure view steps enter deliver leave server module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
 	-DPOPD_VERSION='"$(VERSION)"' -I$(LUA_INCDIR)

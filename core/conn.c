@@ -3,6 +3,8 @@
 #include "log.h"
 #include "proxyproto.h"
 #include "reply.h"
+#include "tls.h"
+#include "tlssite.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -49,15 +51,6 @@ conn_wake(struct conn *c)
         turn_queue(&c->turn, c->host->loop);
 }
 
-static void
-on_turn(void *owner)
-{
-    struct conn *c = owner;
-
-    c->spent = 0;
-    conn_run(c);
-}
-
 /* Replies */
 
 struct buf *
@@ -80,19 +73,27 @@ conn_say(struct conn *c, enum need need)
         conn_gone(c, "out of memory");
 }
 
-/* Sends what the client takes.  False: it must read first. */
+/* More of a message is about to come: what does not fill a batch may wait. */
 static bool
-flush(struct conn *c)
+has_more_to_say(const struct conn *c)
+{
+    return c->next == conn_send && c->turn.link;
+}
+
+bool
+conn_flush(struct conn *c)
 {
     if (c->out.pending == 0 || c->gone)
         return true;
-    switch (outq_flush(&c->out, &c->stream)) {
+    switch (outq_flush(&c->out, &c->stream, has_more_to_say(c))) {
     case STREAM_OK:
         if (c->blocked_at > 0)
             c->active = loop_now();
         c->blocked_at = 0;
+        c->stuck = false;
         return true;
     case STREAM_AGAIN:
+        c->stuck = true;
         return false;
     default:
         conn_gone(c, errno == EPIPE || errno == ECONNRESET ? "the client left" : strerror(errno));
@@ -211,7 +212,7 @@ read_proxy(struct conn *c)
 static bool
 finish(struct conn *c)
 {
-    if (!flush(c))
+    if (!conn_flush(c))
         return false;
     if (c->gone)
         return true;
@@ -289,6 +290,9 @@ conn_serve(struct conn *c)
         return say_more(c);
     case NEED_CLOSE:
         return finish(c);
+    case NEED_TLS:
+        c->next = secure_stls;
+        return true;
     default:
         return steps_serve(c);
     }
@@ -303,19 +307,19 @@ wants_line(const struct conn *c)
 static bool
 wants_input(const struct conn *c)
 {
+    if (secure_shakes(c))
+        return !c->turn.link && !tls_wants_write(c->stream.tls);
     return !c->eof && !c->turn.link && c->out.pending < CONN_HIGH_WATER &&
            (wants_line(c) || c->next == read_proxy);
 }
 
 static void
-on_readable(struct ev_loop *ev, ev_io *io, int events)
+take_input(struct conn *c)
 {
-    struct conn *c = io->data;
     size_t room, got;
     char *to = linebuf_room(&c->in, &room);
     enum stream_status status;
 
-    (void)ev, (void)events;
     if (!to) {
         conn_gone(c, "out of memory");
         return;
@@ -334,10 +338,35 @@ on_readable(struct ev_loop *ev, ev_io *io, int events)
 }
 
 static void
+on_readable(struct ev_loop *ev, ev_io *io, int events)
+{
+    struct conn *c = io->data;
+
+    (void)ev, (void)events;
+    if (secure_shakes(c))
+        conn_run(c);
+    else
+        take_input(c);
+}
+
+static void
 on_writable(struct ev_loop *ev, ev_io *io, int events)
 {
     (void)ev, (void)events;
     conn_run(io->data);
+}
+
+/* TLS may hold octets that the descriptor tells nothing of. */
+static void
+on_turn(void *owner)
+{
+    struct conn *c = owner;
+
+    c->spent = 0;
+    if (!c->gone && stream_has_more(&c->stream) && wants_input(c) && !secure_shakes(c))
+        take_input(c);
+    else
+        conn_run(c);
 }
 
 /* Time */
@@ -359,6 +388,8 @@ due(const struct conn *c)
         at = sooner(at, c->since, limits->login_timeout);
     else if (!c->task && c->blocked_at == 0)
         at = sooner(at, c->active, limits->idle_timeout);
+    if (c->shaking_at > 0)
+        at = sooner(at, c->shaking_at, limits->handshake_timeout);
     if (c->blocked_at > 0)
         at = sooner(at, c->blocked_at, limits->write_timeout);
     return at;
@@ -384,7 +415,10 @@ on_alarm(void *owner)
         set_alarm(c);
         return;
     }
+    if (c->shaking_at > 0)
+        conn_log(c, LOG_WARNING, "a TLS handshake failed", "reason", "it took too long");
     conn_gone(c, c->blocked_at > 0                           ? "the client does not take its reply"
+                 : c->shaking_at > 0                         ? "no TLS handshake in time"
                  : c->session.state == SESSION_AUTHORIZATION ? "no login in time"
                                                              : "idle");
 }
@@ -394,7 +428,7 @@ on_alarm(void *owner)
 static void
 note_blocked(struct conn *c)
 {
-    if (c->out.pending == 0)
+    if (!c->stuck)
         return;
     if (c->blocked_at > 0 && c->stream.bytes_out - c->blocked_mark < TAKE_LEAST)
         return;
@@ -418,9 +452,11 @@ watch(struct conn *c)
 
     note_blocked(c);
     set_watcher(ev, &c->reader, wants_input(c));
-    set_watcher(ev, &c->writer, c->out.pending > 0);
+    set_watcher(ev, &c->writer, c->stuck || (secure_shakes(c) && tls_wants_write(c->stream.tls)));
     if (c->reader.active)
         linebuf_rest(&c->in);
+    if (c->reader.active && !secure_shakes(c) && stream_has_more(&c->stream))
+        conn_wake(c);
     set_alarm(c);
 }
 
@@ -433,7 +469,7 @@ step(struct conn *c)
         return false;
     if (c->step && !c->settled && !c->gone)
         conn_gone(c, "out of memory");
-    if (!c->gone && c->out.pending >= CONN_HIGH_WATER && !flush(c))
+    if (!c->gone && c->out.pending >= CONN_HIGH_WATER && !conn_flush(c))
         return false;
     return c->next(c);
 }
@@ -450,6 +486,7 @@ conn_free(struct conn *c)
     linebuf_clear(&c->in);
     outq_clear(&c->out);
     buf_clear(&c->close_text);
+    tlssite_drop(c->site);
     host->gone(host->owner, c);
     free(c);
 }
@@ -462,7 +499,7 @@ conn_run(struct conn *c)
     c->running = true;
     while (!c->dead && step(c))
         ;
-    flush(c); /* replies to all that was pipelined leave together */
+    conn_flush(c); /* replies to all that was pipelined leave together */
     while (!c->dead && c->gone && step(c))
         ; /* the flush found that the client is gone */
     c->running = false;
@@ -520,7 +557,8 @@ conn_drop(struct conn *c)
 }
 
 struct conn *
-conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer, bool proxied)
+conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer,
+         const struct conn_entry *entry)
 {
     struct conn *c = calloc(1, sizeof *c);
     struct stream stream;
@@ -534,7 +572,9 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->id = id;
     c->peer = *peer;
     c->stream = stream;
-    c->next = proxied ? read_proxy : steps_begin;
+    c->site = entry->site ? tlssite_hold(entry->site) : NULL;
+    c->implicit = entry->implicit;
+    c->next = entry->proxied ? read_proxy : steps_begin;
     c->turn = (struct turn){.run = on_turn, .owner = c};
     c->since = c->active = loop_now();
     session_init(&c->session, &host->config);

@@ -3,6 +3,7 @@
  * the pure core, the sockets and Lua.
  *
  * conn.c   moves bytes and keeps time: reading, writing, turns, the end
+ * secure.c shakes hands for TLS
  * steps.h  what the session needs, done by calls into Lua (popd.backend)
  * view.c   the connection as scripts see it
  *
@@ -33,6 +34,7 @@
 /* Seconds, octets, counts; 0: no limit. */
 struct conn_limits {
     double login_timeout; /* from accept to login, in all */
+    double handshake_timeout;
     double idle_timeout;  /* between complete commands */
     double write_timeout; /* a reply that the client does not take */
     double renew_interval;
@@ -65,6 +67,13 @@ struct conn_host {
 
 struct step; /* steps.h */
 
+/* What a listener gives a connection on its way. */
+struct conn_entry {
+    bool proxied;         /* a PROXY header comes first */
+    bool implicit;        /* then TLS */
+    struct tlssite *site; /* borrowed: TLS can be had; NULL: it cannot */
+};
+
 struct conn {
     struct conn_host *host;              /* borrowed */
     struct conn *next_conn, **link;      /* the server's list */
@@ -74,6 +83,9 @@ struct conn {
     char stamp[CONN_STAMP];  /* APOP's; "": none */
 
     struct stream stream;
+    struct tlssite *site;            /* held; NULL: no TLS here */
+    bool implicit;                   /* TLS comes before all else */
+    bool (*secured)(struct conn *c); /* next, once hands are shaken */
     struct linebuf in;
     struct outq out;
     struct session session;
@@ -97,6 +109,8 @@ struct conn {
     ev_io reader, writer;
     struct alarm alarm, renewal;
     double since, active;  /* loop time: accepted; last command or reply ended */
+    double shaking_at;     /* since when hands are shaken; 0: they are not */
+    bool stuck;            /* the client must read before more can be sent */
     double blocked_at;     /* since when the client takes too little; 0: it does not */
     uint64_t blocked_mark; /* bytes_out then */
 
@@ -113,7 +127,7 @@ struct conn {
 
 /* Takes over a client's socket.  NULL: out of memory; the socket is closed. */
 struct conn *conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_address *peer,
-                      bool proxied);
+                      const struct conn_entry *entry);
 
 /* Ends it from outside: one that waits for a command is told `text` (as an
  * -ERR) first, if that is not empty; one in UPDATE ends by itself; any other is
@@ -144,9 +158,16 @@ struct buf *conn_reply(struct conn *c);
 void conn_say(struct conn *c, enum need need);
 bool conn_serve(struct conn *c); /* next: what the session needs */
 bool conn_send(struct conn *c);  /* next: pieces of the source, until it ends */
+bool conn_flush(struct conn *c); /* sends what the client takes; false: it must read first */
+
+/* secure.c: hands are shaken, then `then` is what comes next.  What was read
+ * before is the handshake's first octets, or (STLS) dropped. */
+void secure_begin(struct conn *c, bool (*then)(struct conn *));
+bool secure_stls(struct conn *c); /* next: the reply to STLS leaves, then TLS */
+bool secure_shakes(const struct conn *c);
 
 /* steps.h's files for conn.c */
-bool steps_begin(struct conn *c);             /* next: the connect hook, then the greeting */
+bool steps_begin(struct conn *c);             /* next: limits, TLS, the connect hook, the greeting */
 bool steps_serve(struct conn *c);             /* what the session needs of Lua */
 bool steps_pull(struct conn *c);              /* a pull function's next chunk */
 bool steps_sent(struct conn *c);              /* next: after the last piece */

@@ -72,20 +72,39 @@ takes_plain(const struct conn *c)
     return c->host->plain == PLAIN_ALWAYS || (c->host->plain == PLAIN_LOCAL && net_is_loopback(&c->peer));
 }
 
+static bool
+welcome(struct conn *c)
+{
+    if (c->host->hooks.connect)
+        return step_run_then(c, &step_connect, greet);
+    return greet(c);
+}
+
+/* Where TLS comes first, no word can be said before it. */
+static bool
+refuse(struct conn *c, const char *why)
+{
+    conn_log(c, LOG_WARNING, "a connection was refused", "reason", why);
+    if (c->implicit)
+        conn_gone(c, "refused");
+    else
+        refuse_connection(c, "SYS/TEMP", why);
+    return true;
+}
+
 bool
 steps_begin(struct conn *c)
 {
     const char *refusal = c->host->admit(c->host->owner, c);
 
     c->session.no_plain = !takes_plain(c);
-    if (refusal) {
-        conn_log(c, LOG_WARNING, "a connection was refused", "reason", refusal);
-        refuse_connection(c, "SYS/TEMP", refusal);
-        return true;
-    }
-    if (c->host->hooks.connect)
-        return step_run_then(c, &step_connect, greet);
-    return greet(c);
+    c->session.stls = c->site && !c->implicit;
+    if (refusal)
+        return refuse(c, refusal);
+    if (!c->implicit)
+        return welcome(c);
+    secure_begin(c, welcome);
+    return true;
 }
 
 /* octets and uids */

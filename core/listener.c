@@ -1,5 +1,8 @@
 #include "listener.h"
 
+#include "tlslua.h"
+#include "tlssite.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +140,8 @@ listener_close(struct listener *l)
         unlink(l->path);
     free(l->path);
     free(l->networks);
+    tlssite_drop(l->site);
+    l->site = NULL;
     l->path = NULL;
     l->networks = NULL;
     l->networks_count = 0;
@@ -200,6 +205,23 @@ l_proxy(lua_State *L)
     return 1;
 }
 
+/* listener:tls(site, implicit) -> listener: clients may have TLS, or must begin
+ * with it; without a site there is none. */
+static int
+l_tls(lua_State *L)
+{
+    struct listener *l = listener_check(L, 1);
+    struct tlssite *site = lua_isnoneornil(L, 2) ? NULL : tlslua_check(L, 2);
+
+    if (site)
+        tlssite_hold(site);
+    tlssite_drop(l->site);
+    l->site = site;
+    l->implicit = site && lua_toboolean(L, 3);
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* is_network(text), is_listener(value) -> boolean */
 static int
 l_is_network(lua_State *L)
@@ -227,6 +249,10 @@ l_index(lua_State *L)
         lua_pushinteger(L, l->fd >= 0 ? (lua_Integer)net_port(l->fd) : 0);
         return 1;
     }
+    if (strcmp(name, "secured") == 0) {
+        lua_pushboolean(L, l->site != NULL);
+        return 1;
+    }
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
     return 1;
@@ -238,7 +264,7 @@ listener_open(lua_State *L, struct loop *loop)
     static const luaL_Reg functions[] = {{"is_network", l_is_network}, {"is_listener", l_is_listener},
                                          {"listen_tcp", l_tcp},        {"listen_unix", l_unix},
                                          {"listen_fd", l_fd},          {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"close", l_close}, {"proxy", l_proxy}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"close", l_close}, {"proxy", l_proxy}, {"tls", l_tls}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, loop);
     luaL_setfuncs(L, functions, 1);

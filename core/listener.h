@@ -9,6 +9,8 @@
 #include <lua.h>
 #include <sys/types.h>
 
+struct tlssite;
+
 struct listener {
     int fd; /* ours; -1: closed */
     ev_io io;
@@ -18,6 +20,8 @@ struct listener {
     bool proxied;                 /* a PROXY header comes first, from one of networks */
     struct net_network *networks; /* ours */
     size_t networks_count;
+    struct tlssite *site;                           /* held: TLS can be had; NULL: it cannot */
+    bool implicit;                                  /* TLS comes before all else */
     void (*ready)(void *owner, struct listener *l); /* a client waits; NULL: nobody listens */
     void *owner;                                    /* borrowed */
     struct listener *next, **link;                  /* the owner's list */

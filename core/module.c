@@ -7,6 +7,7 @@
 #include "reply.h"
 #include "server.h"
 #include "source.h"
+#include "tlslua.h"
 #include "command.h"
 
 #include <lauxlib.h>
@@ -270,6 +271,7 @@ luaopen_popd_core(lua_State *L)
     crypto_open(L);
     await_open(L, &core->tasks);
     source_open(L);
+    tlslua_open(L);
     server_open(L, &core->servers);
     fs_open(L);
     lua_setfield(L, -2, "fs");

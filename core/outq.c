@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_MIN 2000 /* a few replies; with malloc's own head just under 2 KiB */
+#define BATCH_MAX 16384 /* what is put together for one write */
+#define CHUNK_MIN 2000  /* a few replies; with malloc's own head just under 2 KiB */
 
 struct outq_chunk {
     struct outq_chunk *next;
@@ -82,22 +83,59 @@ drop_first(struct outq *q)
     free(chunk);
 }
 
-enum stream_status
-outq_flush(struct outq *q, struct stream *s)
+/* n bytes are sent: chunks that are done with are freed. */
+static void
+pass(struct outq *q, size_t n)
 {
+    q->pending -= n;
     while (q->first) {
         struct outq_chunk *chunk = q->first;
-        enum stream_status status = STREAM_OK;
-        size_t put = 0;
+        size_t left = chunk->end - chunk->start, part = n < left ? n : left;
 
-        if (chunk->end > chunk->start)
-            status = stream_write(s, chunk->data + chunk->start, chunk->end - chunk->start, &put);
+        chunk->start += part;
+        n -= part;
+        if (chunk->start < chunk->end)
+            return;
+        drop_first(q);
+    }
+}
+
+/* The next bytes of the queue, at most n of them, in one piece: where they lie,
+ * or in `room`, which has place for n. */
+static const char *
+gather(const struct outq *q, char *room, size_t n, size_t *len)
+{
+    const struct outq_chunk *chunk = q->first;
+
+    *len = chunk->end - chunk->start;
+    if (*len >= n || !chunk->next)
+        return chunk->data + chunk->start;
+    for (*len = 0; chunk && *len < n; chunk = chunk->next) {
+        size_t left = chunk->end - chunk->start, part = n - *len < left ? n - *len : left;
+
+        memcpy(room + *len, chunk->data + chunk->start, part);
+        *len += part;
+    }
+    return room;
+}
+
+enum stream_status
+outq_flush(struct outq *q, struct stream *s, bool more)
+{
+    char room[BATCH_MAX];
+    size_t batch = stream_batch(s) < BATCH_MAX ? stream_batch(s) : BATCH_MAX;
+
+    while (q->pending > 0 && !(more && q->pending < batch)) {
+        size_t len, put;
+        const char *bytes;
+        enum stream_status status;
+
+        pass(q, 0); /* room that nothing was written to */
+        bytes = gather(q, room, batch, &len);
+        status = stream_write(s, bytes, len, &put);
         if (status != STREAM_OK)
             return status;
-        chunk->start += put;
-        q->pending -= put;
-        if (chunk->start == chunk->end)
-            drop_first(q);
+        pass(q, put);
     }
     return STREAM_OK;
 }

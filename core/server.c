@@ -109,19 +109,22 @@ gone(void *owner, struct conn *c)
 
 /* Accepting */
 
+/* Where TLS comes first, no word can be said before it. */
 static void
-refuse(int fd)
+refuse(const struct listener *l, int fd)
 {
     static const char text[] = "-ERR [SYS/TEMP] too many connections; try again later\r\n";
 
-    (void)!send(fd, text, sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!l->implicit)
+        (void)!send(fd, text, sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
 }
 
 static bool
-add_conn(struct server *s, int fd, const struct net_address *peer, bool proxied)
+add_conn(struct server *s, struct listener *l, int fd, const struct net_address *peer)
 {
-    struct conn *c = conn_new(&s->host, s->common->last_id + 1, fd, peer, proxied);
+    struct conn_entry entry = {.proxied = l->proxied, .implicit = l->implicit, .site = l->site};
+    struct conn *c = conn_new(&s->host, s->common->last_id + 1, fd, peer, &entry);
 
     if (!c) {
         log_event(LOG_ERROR, "out of memory: a connection was dropped", NULL);
@@ -145,14 +148,14 @@ welcome(struct server *s, struct listener *l, int fd, const struct net_address *
     char text[NET_TEXT];
 
     if (s->max_connections && s->count >= s->max_connections) {
-        refuse(fd);
+        refuse(l, fd);
     } else if (l->proxied && !listener_trusts(l, peer)) {
         close(fd);
         net_address_text(peer, text);
         log_event(LOG_WARNING, "a connection came past the proxy", "peer", text, NULL);
         return false;
     } else {
-        return add_conn(s, fd, peer, l->proxied);
+        return add_conn(s, l, fd, peer);
     }
     return true;
 }
@@ -179,7 +182,7 @@ overloaded(struct server *s, struct listener *l)
         close(s->common->spare);
     fd = net_accept(l->fd, &peer);
     if (fd >= 0)
-        refuse(fd);
+        refuse(l, fd);
     s->common->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     for (l = s->listeners; l; l = l->next)
         ev_io_stop(l->loop->ev, &l->io);
@@ -254,6 +257,7 @@ set_limits(lua_State *L, struct server *s)
     struct conn_limits *limits = &s->host.limits;
 
     limits->login_timeout = number_field(L, "login_timeout");
+    limits->handshake_timeout = number_field(L, "handshake_timeout");
     limits->idle_timeout = number_field(L, "idle_timeout");
     limits->write_timeout = number_field(L, "write_timeout");
     limits->renew_interval = number_field(L, "renew_interval");

@@ -1,5 +1,7 @@
 #include "stream.h"
 
+#include "tls.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -19,6 +21,8 @@ stream_open(struct stream *s, int fd)
 void
 stream_close(struct stream *s)
 {
+    tls_free(s->tls);
+    s->tls = NULL;
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
@@ -30,8 +34,8 @@ failed(void)
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? STREAM_AGAIN : STREAM_ERROR;
 }
 
-enum stream_status
-stream_read(struct stream *s, void *bytes, size_t n, size_t *got)
+static enum stream_status
+read_plain(struct stream *s, void *bytes, size_t n, size_t *got)
 {
     ssize_t r = recv(s->fd, bytes, n, 0);
 
@@ -39,12 +43,11 @@ stream_read(struct stream *s, void *bytes, size_t n, size_t *got)
     if (r < 0)
         return failed();
     *got = (size_t)r;
-    s->bytes_in += (size_t)r;
     return r ? STREAM_OK : STREAM_EOF;
 }
 
-enum stream_status
-stream_write(struct stream *s, const void *bytes, size_t n, size_t *put)
+static enum stream_status
+write_plain(struct stream *s, const void *bytes, size_t n, size_t *put)
 {
     ssize_t r = send(s->fd, bytes, n, MSG_NOSIGNAL);
 
@@ -52,8 +55,37 @@ stream_write(struct stream *s, const void *bytes, size_t n, size_t *put)
     if (r < 0)
         return failed();
     *put = (size_t)r;
-    s->bytes_out += (size_t)r;
     return STREAM_OK;
+}
+
+enum stream_status
+stream_read(struct stream *s, void *bytes, size_t n, size_t *got)
+{
+    enum stream_status status = s->tls ? tls_read(s->tls, bytes, n, got) : read_plain(s, bytes, n, got);
+
+    s->bytes_in += *got;
+    return status;
+}
+
+enum stream_status
+stream_write(struct stream *s, const void *bytes, size_t n, size_t *put)
+{
+    enum stream_status status = s->tls ? tls_write(s->tls, bytes, n, put) : write_plain(s, bytes, n, put);
+
+    s->bytes_out += *put;
+    return status;
+}
+
+size_t
+stream_batch(const struct stream *s)
+{
+    return s->tls ? TLS_RECORD : 0;
+}
+
+bool
+stream_has_more(const struct stream *s)
+{
+    return s->tls && tls_has_more(s->tls);
 }
 
 void
@@ -76,7 +108,9 @@ stream_finish(struct stream *s)
 
     if (s->fd < 0)
         return;
+    if (s->tls)
+        tls_finish(s->tls);
     shutdown(s->fd, SHUT_WR);
-    while (sum < UNREAD_MAX && stream_read(s, unread, sizeof unread, &got) == STREAM_OK)
+    while (sum < UNREAD_MAX && read_plain(s, unread, sizeof unread, &got) == STREAM_OK)
         sum += got;
 }

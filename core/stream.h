@@ -1,5 +1,5 @@
 /*
- * stream - one connection's bytes, plain or (later) TLS.
+ * stream - one connection's bytes, plain or TLS.
  *
  * Non-blocking.  Who reads or writes learns one of four things.  This is the
  * seam for TLS: nothing above it touches the descriptor but to watch it.
@@ -18,9 +18,12 @@ enum stream_status {
     STREAM_ERROR  /* it is over; errno tells why */
 };
 
+struct tls;
+
 struct stream {
-    int fd; /* ours; -1: closed */
-    uint64_t bytes_in, bytes_out;
+    int fd;                       /* ours; -1: closed */
+    struct tls *tls;              /* ours; NULL: plain */
+    uint64_t bytes_in, bytes_out; /* as they are without TLS */
 };
 
 void stream_open(struct stream *s, int fd);
@@ -30,8 +33,14 @@ void stream_close(struct stream *s);
 enum stream_status stream_read(struct stream *s, void *bytes, size_t n, size_t *got);
 
 /* Writes some of n bytes; *put is how many.  After AGAIN the same bytes must
- * be offered again, at the same place (mbedTLS asks for that). */
+ * be offered again: they may be in a TLS record on its way already. */
 enum stream_status stream_write(struct stream *s, const void *bytes, size_t n, size_t *put);
+
+/* How many bytes are best written at once: a TLS record's; 0: all one. */
+size_t stream_batch(const struct stream *s);
+
+/* Whether bytes wait to be read of which the descriptor says nothing. */
+bool stream_has_more(const struct stream *s);
 
 /* A command came in part: acknowledges that at once.  A client that writes a
  * command and its line end one after the other (tcllib's does) waits for that

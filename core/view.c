@@ -2,6 +2,9 @@
  * written but for `data`, and can mark, unmark and close. */
 #include "conn.h"
 
+#include "tls.h"
+#include "tlslua.h"
+
 #include <lauxlib.h>
 #include <string.h>
 #include <time.h>
@@ -148,8 +151,7 @@ push_server(lua_State *L, struct conn *c)
 static void
 push_tls(lua_State *L, struct conn *c)
 {
-    (void)c;
-    lua_pushboolean(L, 0);
+    tlslua_push(L, c->stream.tls);
 }
 
 static void
@@ -343,6 +345,23 @@ l_private(lua_State *L)
     return 1;
 }
 
+/* conn_binding(conn, kind) -> octets that name this TLS connection, or nil */
+static int
+l_binding(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    const char *kind = luaL_checkstring(L, 2);
+    unsigned char octets[TLS_BINDING_MAX];
+    bool is_tls = c && c->stream.tls && tls_is_done(c->stream.tls);
+    size_t n = is_tls ? tls_binding(c->stream.tls, kind, octets) : 0;
+
+    if (n)
+        lua_pushlstring(L, (const char *)octets, n);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 void
 view_open(lua_State *L)
 {
@@ -351,6 +370,8 @@ view_open(lua_State *L)
 
     lua_pushcfunction(L, l_private);
     lua_setfield(L, -2, "conn_private");
+    lua_pushcfunction(L, l_binding);
+    lua_setfield(L, -2, "conn_binding");
     luaL_newmetatable(L, VIEW);
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);

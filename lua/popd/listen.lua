@@ -4,6 +4,7 @@
 -- nil and the reason.
 -- @module popd.listen
 local core = require("popd.core")
+local tls_module = require("popd.tls")
 
 local listen = {}
 
@@ -52,6 +53,47 @@ function listen.proxy(networks, inner)
       end
       return proxied, why
    end
+end
+
+-- Listener -> { site =, value = }, for reading certificates again.
+local secured = setmetatable({}, { __mode = "k" })
+
+--- Serves TLS with certificates of its own: from a connection's first octet, or
+-- by STLS where `mode` says so.
+-- @tparam table tls as the option `tls`; its `mode` is `"implicit"` where absent
+-- @func[opt] inner what opens the socket; `tcp` where absent
+-- @treturn func a value for `socket`
+-- @usage popd.new { port = 995, socket = popd.listen.tls { cert = "cert.pem", key = "key.pem" } }
+function listen.tls(tls, inner)
+   local wrong = tls_module.check(tls)
+   if wrong then
+      error("listen.tls: " .. wrong, 2)
+   end
+   return function(port, address)
+      local site = tls_module.site()
+      local ok, why = tls_module.load(site, tls)
+      if not ok then
+         return nil, why
+      end
+      local listener
+      listener, why = (inner or listen.tcp)(port, address)
+      if not listener then
+         return nil, why
+      end
+      secured[listener] = { site = site, value = tls }
+      return listener:tls(site, tls.mode ~= "stls")
+   end
+end
+
+--- Reads the certificates of a listener that `listen.tls` opened again.
+-- @param listener
+-- @treturn boolean true, or nil and the reason
+function listen.reload(listener)
+   local own = secured[listener]
+   if not own then
+      return true
+   end
+   return tls_module.load(own.site, own.value)
 end
 
 return listen

@@ -1,24 +1,13 @@
 --- A server's options: their defaults, and what they may be.
 -- @module popd.options
 local core = require("popd.core")
+local tls = require("popd.tls")
 
 local options = {}
 
 local function is(kind)
    return function(value)
       return type(value) == kind, "a " .. kind
-   end
-end
-
-local function either(...)
-   local kinds = { ... }
-   return function(value)
-      for _, kind in ipairs(kinds) do
-         if type(value) == kind then
-            return true
-         end
-      end
-      return false, "a " .. table.concat(kinds, " or a ")
    end
 end
 
@@ -146,6 +135,11 @@ local function commands(value)
    return true
 end
 
+local function tls_option(value)
+   local wrong = value ~= false and tls.check(value)
+   return not wrong, nil, wrong
+end
+
 local function expire(value)
    return value == false or value == "NEVER" or math.type(value) == "integer" and value >= 0,
       'days (an integer), "NEVER" or false'
@@ -158,7 +152,7 @@ local known = {
    auth = { nil, auth },
    storage = { nil, storage },
    socket = { nil, is("function") },
-   tls = { nil, either("table") },
+   tls = { nil, tls_option },
    proxy = { nil, networks },
    plain_login = { "local", one_of("always", "local", "tls") },
    on = { nil, on },
@@ -169,6 +163,7 @@ local known = {
    max_per_address = { 50, count },
    max_per_user = { 10, count },
    login_timeout = { 60, time },
+   handshake_timeout = { 20, time },
    idle_timeout = { 600, time },
    write_timeout = { 300, time },
    max_failures = { 3, count },
@@ -217,12 +212,10 @@ function options.check(name, value, level)
    if name == "state" then
       error("option 'state' is read-only; use up, down and destroy", level + 1)
    end
-   if name == "tls" then
-      error("option 'tls': this version has no TLS yet; put a TLS proxy before it, with the option 'proxy'", level + 1)
-   end
-   local ok, expected = known[name][2](value)
+   local ok, expected, wrong = known[name][2](value)
    if not ok then
-      error(("option '%s': %s expected, got %s"):format(name, expected, tostring(value)), level + 1)
+      wrong = wrong or ("%s expected, got %s"):format(expected, tostring(value))
+      error(("option '%s': %s"):format(name, wrong), level + 1)
    end
 end
 

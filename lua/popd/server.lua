@@ -4,6 +4,7 @@ local backend = require("popd.backend")
 local core = require("popd.core")
 local listen = require("popd.listen")
 local options = require("popd.options")
+local tls = require("popd.tls")
 
 local server = {}
 
@@ -91,6 +92,54 @@ local function tell_core(p)
    p.core:set(told)
 end
 
+-- TLS -----------------------------------------------------------------------
+
+local NO_CERTIFICATE = "it shall serve TLS, but the server has no certificate: set its option tls = { cert =, key = }"
+
+-- What an entry serves TLS with: the option's value and the site that holds it;
+-- nil where it serves none, false and a reason where it cannot.
+local function tls_of(p, entry)
+   local own = entry.spec.tls
+   if own == false then
+      return nil
+   elseif type(own) == "table" then
+      entry.site = entry.site or tls.site()
+      return own, entry.site, own.mode or "stls"
+   elseif p.options.tls then
+      return p.options.tls, p.site, own or p.options.tls.mode or "stls"
+   elseif own then
+      return false, NO_CERTIFICATE
+   end
+end
+
+-- Gives an open entry's listener its site; one that brought its own keeps it.
+local function secure(p, entry)
+   local value, site, mode = tls_of(p, entry)
+   if entry.spec.tls == nil and entry.brought then
+      return
+   end
+   entry.socket:tls(value and site or nil, value and mode == "implicit")
+end
+
+-- Reads what the entries serve with, each once: true, or nil and why.
+local function load_sites(p, entries)
+   local loaded = {}
+   for _, entry in ipairs(entries) do
+      local value, site = tls_of(p, entry)
+      if value == false then
+         return nil, site
+      end
+      if value and not loaded[site] then
+         local ok, why = tls.load(site, value)
+         if not ok then
+            return nil, why
+         end
+         loaded[site] = true
+      end
+   end
+   return true
+end
+
 -- Listeners -----------------------------------------------------------------
 
 -- Opens what a listen{} asks for; a listener of the core, or nil and why.
@@ -129,6 +178,8 @@ local function open_entry(p, entry)
       return nil, "the socket function returned no listener (popd.listen makes such functions)"
    end
    entry.socket = socket
+   entry.brought = socket.secured
+   secure(p, entry)
    return true
 end
 
@@ -182,6 +233,7 @@ function server.new(name, values)
    local self = setmetatable({}, Server)
    local p = { object = self, name = name or free_name(), options = options.defaults(), state = "down" }
    p.listeners = { { spec = {} } }
+   p.site = tls.site()
    p.emptied = function()
       finish(p)
    end
@@ -233,6 +285,10 @@ function Server:up()
    end
    if p.state == "up" then
       return self
+   end
+   local loaded, wrong = load_sites(p, p.listeners)
+   if not loaded then
+      error(("server '%s': %s"):format(p.name, wrong), 2)
    end
    for _, entry in ipairs(p.listeners) do
       local ok, why = open_entry(p, entry)
@@ -302,13 +358,33 @@ local function read_all(p)
    return values
 end
 
+-- A new value of tls is served with at once, if the server is up.
+local function check_tls(p, value)
+   if value == nil or p.state ~= "up" then
+      return
+   end
+   if value == false then
+      error("option 'tls': a server that is up cannot do without; take it down first", 4)
+   end
+   local ok, why = tls.load(p.site, value)
+   if not ok then
+      error(("option 'tls': %s"):format(why), 4)
+   end
+end
+
 -- All or nothing: everything is checked before anything changes.
 local function write(p, values)
    for name, value in pairs(values) do
       options.check(name, value, 3)
    end
+   check_tls(p, values.tls)
    for name, value in pairs(values) do
       p.options[name] = value
+   end
+   for _, entry in ipairs(values.tls and p.listeners or {}) do
+      if entry.socket then
+         secure(p, entry)
+      end
    end
    if values.port ~= nil and p.state == "down" then
       p.port = values.port
@@ -338,6 +414,37 @@ function Server:configure(what)
       return
    end
    error("configure: nothing, an option's name or a table of options expected", 2)
+end
+
+--- Reads all certificates and keys again; new handshakes are served with them,
+-- open sessions go on as they are.  What cannot be read or does not fit is
+-- logged, and the old one serves on.
+-- @treturn boolean true, or nil and the reason
+function Server:reload_tls()
+   local p = get(self)
+   local failed
+   local function note(ok, why)
+      if not ok then
+         failed = failed or why
+         core.log("error", "a certificate was not taken; the old one serves on", { server = p.name, reason = why })
+      end
+   end
+   for _, entry in ipairs(p.listeners) do
+      note(load_sites(p, { entry }))
+      note(not entry.socket or listen.reload(entry.socket))
+   end
+   if failed then
+      return nil, failed
+   end
+   core.log("info", "certificates were read again", { server = p.name })
+   return true
+end
+
+--- Reads the certificates of every server again.
+function server.reload_all()
+   for _, one in pairs(servers) do
+      one:reload_tls()
+   end
 end
 
 --- The ids of its connections, ascending.
@@ -403,7 +510,9 @@ local listen_keys = { port = true, address = true, tls = true, proxy = true, soc
 
 --- Adds a further listener, opened at once if the server is up, and with every
 -- `up`.
--- @tparam table spec `port`, `address`, `proxy`, `socket`, as the options
+-- @tparam table spec `port`, `address`, `proxy`, `socket`, as the options; `tls`
+-- is a mode, `"stls"` or `"implicit"`, with the server's certificates, `false`,
+-- or a table of its own; where absent as the server's
 -- @return a listener with `port` and `close`; raises if it cannot be opened
 function Server:listen(spec)
    local p = get(self)
@@ -415,14 +524,21 @@ function Server:listen(spec)
       if not listen_keys[key] then
          error(("listen: unknown key '%s'; there are: address, port, proxy, socket, tls"):format(tostring(key)), 2)
       end
-      if value ~= false then
+      if key == "tls" and type(value) == "string" then
+         if value ~= "stls" and value ~= "implicit" then
+            error('listen: tls is "stls", "implicit", false, or a table { cert =, key = }', 2)
+         end
+      elseif value ~= false then
          options.check(key, value, 2)
       end
       copy[key] = value
    end
    local entry = { spec = copy, list = p.listeners }
    if p.state == "up" then
-      local ok, why = open_entry(p, entry)
+      local ok, why = load_sites(p, { entry })
+      if ok then
+         ok, why = open_entry(p, entry)
+      end
       if not ok then
          error(("server '%s': %s"):format(p.name, why), 2)
       end
