@@ -23,7 +23,7 @@ MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto
 PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:libmbedcrypto.a -lm -ldl
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command reply maildrop base64 digest proxyproto dotstuff session
+PURE  = buf linebuf command texts reply maildrop base64 digest proxyproto dotstuff session
 IO    = loop net ticket tlssite tls stream outq log
 LUAC  = task await source fs crypto tlslua
 JOINT = listener conn secure view steps enter deliver leave server module

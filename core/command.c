@@ -6,7 +6,8 @@
 /* Takes the arguments apart; false: they are not what the verb wants. */
 typedef bool take_arguments(struct command *c, struct slice rest);
 
-static take_arguments take_none, take_name, take_secret, take_apop, take_maybe_number, take_number, take_top;
+static take_arguments take_none, take_name, take_secret, take_apop, take_maybe_number, take_number, take_top,
+    take_auth, take_maybe_word;
 
 static const struct {
     const char *name;
@@ -26,6 +27,10 @@ static const struct {
     [VERB_UIDL] = {"UIDL", take_maybe_number, "syntax: UIDL or UIDL number"},
     [VERB_QUIT] = {"QUIT", take_none, "QUIT takes no arguments"},
     [VERB_CAPA] = {"CAPA", take_none, "CAPA takes no arguments"},
+    [VERB_AUTH] = {"AUTH", take_auth, "syntax: AUTH, AUTH mechanism or AUTH mechanism initial-response"},
+    [VERB_STLS] = {"STLS", take_none, "STLS takes no arguments"},
+    [VERB_UTF8] = {"UTF8", take_none, "UTF8 takes no arguments"},
+    [VERB_LANG] = {"LANG", take_maybe_word, "syntax: LANG or LANG tag"},
 };
 
 const char *
@@ -158,6 +163,23 @@ take_top(struct command *c, struct slice rest)
     return cut_word(&number, &rest) && to_number(number, &c->number) && to_number(rest, &c->lines);
 }
 
+/* RFC 5034, section 4: nothing, a mechanism, or a mechanism and a response. */
+static bool
+take_auth(struct command *c, struct slice rest)
+{
+    if (rest.len == 0)
+        return true;
+    if (!cut_word(&c->name, &rest))
+        return c->name.len > 0;
+    return c->name.len > 0 && take_last(&c->secret, rest);
+}
+
+static bool
+take_maybe_word(struct command *c, struct slice rest)
+{
+    return rest.len == 0 || take_name(c, rest);
+}
+
 static enum command_status
 bad(const char *reason, const char **why)
 {
@@ -169,8 +191,10 @@ bad(const char *reason, const char **why)
 static bool
 is_message_zero(const struct command *c)
 {
-    return c->args.len && c->number == 0 && verbs[c->verb].take != take_name &&
-           verbs[c->verb].take != take_secret && verbs[c->verb].take != take_apop;
+    take_arguments *take = verbs[c->verb].take;
+    bool numbered = take == take_maybe_number || take == take_number || take == take_top;
+
+    return numbered && c->args.len && c->number == 0;
 }
 
 static enum command_status

@@ -3,7 +3,8 @@
  *
  * Pure; changes nothing.  Keywords match in any case.  Arguments are separated
  * by one space each; blanks at the end of a line are passed over, except
- * PASS's, whose argument is the rest of its line.  Numbers are digits only and
+ * PASS's, whose argument is the rest of its line.  AUTH's are those of RFC
+ * 5034, section 4; what they stand for is not looked at here.  Numbers are digits only and
  * saturate.  A NUL octet is refused wherever it stands.
  */
 #ifndef POPD_COMMAND_H
@@ -26,6 +27,10 @@ enum verb {
     VERB_UIDL,
     VERB_QUIT,
     VERB_CAPA,
+    VERB_AUTH,
+    VERB_STLS,
+    VERB_UTF8,
+    VERB_LANG,
     VERB_OTHER /* no row of the table: a site's own command, or unknown */
 };
 #define VERB_COUNT VERB_OTHER
@@ -40,8 +45,8 @@ struct command {
     enum verb verb;
     struct slice keyword; /* as the client wrote it */
     struct slice args;    /* all behind the keyword's space */
-    struct slice name;    /* USER and APOP */
-    struct slice secret;  /* PASS: the password; APOP: the digest */
+    struct slice name;    /* USER and APOP; AUTH: the mechanism; LANG: the tag */
+    struct slice secret;  /* PASS: the password; APOP: the digest; AUTH: the initial response */
     uint64_t number;      /* the message's number; 0: none was given */
     uint64_t lines;       /* TOP */
 };
@@ -52,7 +57,7 @@ enum command_status {
 };
 
 /* Parses line[0..len), which has no line end.  On BAD, `verb` is still set
- * where the keyword is known. */
+ * where the keyword is known.  A slice that was not given has a NULL `at`. */
 enum command_status command_parse(struct command *c, const char *line, size_t len, const char **why);
 
 /* The keyword in upper case, a static string; NULL for VERB_OTHER. */

@@ -1,5 +1,7 @@
 #include "session.h"
 
+#include "base64.h"
+#include "digest.h"
 #include "reply.h"
 
 #include <inttypes.h>
@@ -14,7 +16,7 @@
 typedef enum need run_command(struct session *s, struct buf *out);
 
 static run_command run_user, run_pass, run_apop, run_stat, run_list, run_retr, run_dele, run_noop, run_rset,
-    run_top, run_uidl, run_quit, run_capa;
+    run_top, run_uidl, run_quit, run_capa, run_auth, run_stls, run_utf8, run_lang;
 
 static const struct {
     unsigned states;
@@ -33,6 +35,10 @@ static const struct {
     [VERB_UIDL] = {IN_TRANSACTION, run_uidl},
     [VERB_QUIT] = {IN_AUTHORIZATION | IN_TRANSACTION, run_quit},
     [VERB_CAPA] = {IN_AUTHORIZATION | IN_TRANSACTION, run_capa},
+    [VERB_AUTH] = {IN_AUTHORIZATION, run_auth},
+    [VERB_STLS] = {IN_AUTHORIZATION, run_stls},
+    [VERB_UTF8] = {IN_AUTHORIZATION, run_utf8},
+    [VERB_LANG] = {IN_AUTHORIZATION | IN_TRANSACTION, run_lang},
 };
 
 void
@@ -57,12 +63,89 @@ enter(struct session *s, enum session_state state)
     s->named = false;
 }
 
-/* Appends "+OK text", printed. */
+/* Replies */
+
+const char *
+session_lang(const struct session *s)
+{
+    return s->lang[0] ? s->lang : LANGUAGE_DEFAULT;
+}
+
+/* Looked up at each reply: the config may have changed since LANG. */
+struct slice
+session_text(const struct session *s, const char *english, size_t len)
+{
+    const struct session_config *config = s->config;
+    const struct language *l =
+        s->lang[0] ? language_find(config->languages, config->language_count, texts_slice(s->lang)) : NULL;
+
+    return language_text(l, (struct slice){english, len});
+}
+
+static struct slice
+text_of(const struct session *s, const char *english)
+{
+    return session_text(s, english, strlen(english));
+}
+
+/* Fills a text's places, after the translation; `words` has REPLY_WORDS. */
+#define REPLY_WORDS (2 * REPLY_MAX) /* more than is told, so that the cut is made where it is made well */
+
+static struct slice
+fill(const struct session *s, const char *english, const struct slice *values, size_t n, char *words)
+{
+    return (struct slice){words, texts_fill(words, REPLY_WORDS, text_of(s, english), values, n)};
+}
+
+static enum need
+ok(const struct session *s, const char *english, struct buf *out)
+{
+    struct slice text = text_of(s, english);
+
+    reply_text(out, true, NULL, 0, text.at, text.len);
+    return NEED_LINE;
+}
+
+static enum need
+err(const struct session *s, const char *english, struct buf *out)
+{
+    struct slice text = text_of(s, english);
+
+    reply_text(out, false, NULL, 0, text.at, text.len);
+    return NEED_LINE;
+}
+
+static enum need
+err_temporary(const struct session *s, const char *english, struct buf *out)
+{
+    struct slice text = text_of(s, english);
+
+    reply_text(out, false, "SYS/TEMP", strlen("SYS/TEMP"), text.at, text.len);
+    return NEED_LINE;
+}
+
+/* +OK with numbers in the places of the text. */
+static enum need
+ok_numbers(const struct session *s, const char *english, uint64_t first, uint64_t second, struct buf *out)
+{
+    char words[REPLY_WORDS], a[24], b[24];
+    struct slice values[2], text;
+
+    snprintf(a, sizeof a, "%" PRIu64, first);
+    snprintf(b, sizeof b, "%" PRIu64, second);
+    values[0] = texts_slice(a);
+    values[1] = texts_slice(b);
+    text = fill(s, english, values, 2, words);
+    reply_text(out, true, NULL, 0, text.at, text.len);
+    return NEED_LINE;
+}
+
+/* What programs read: the same in every language. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
 static enum need
-ok(struct buf *out, const char *format, ...)
+ok_fact(struct buf *out, const char *format, ...)
 {
     char text[REPLY_MAX];
     va_list args;
@@ -72,24 +155,6 @@ ok(struct buf *out, const char *format, ...)
     va_end(args);
     reply_ok(out, text);
     return NEED_LINE;
-}
-
-static enum need
-err(struct buf *out, const char *text)
-{
-    reply_err(out, NULL, text);
-    return NEED_LINE;
-}
-
-/* -ERR, and the reason why the connection ends with it. */
-static enum need
-err_and_close(struct buf *out, const char *text, const char *reason)
-{
-    char line[REPLY_MAX];
-
-    snprintf(line, sizeof line, "%s; %s, closing the connection", text, reason);
-    reply_err(out, NULL, line);
-    return NEED_CLOSE;
 }
 
 static bool
@@ -102,10 +167,17 @@ is_reached(unsigned count, unsigned max)
 static enum need
 bad(struct session *s, const char *why, struct buf *out)
 {
+    char words[REPLY_WORDS];
+    struct slice reason, text;
+
     s->named = false;
-    if (is_reached(++s->bad, s->config->max_bad_commands))
-        return err_and_close(out, why, "too many bad commands");
-    return err(out, why);
+    s->asking = false;
+    if (!is_reached(++s->bad, s->config->max_bad_commands))
+        return err(s, why, out);
+    reason = text_of(s, why);
+    text = fill(s, "%1; too many bad commands, closing the connection", &reason, 1, words);
+    reply_text(out, false, NULL, 0, text.at, text.len);
+    return NEED_CLOSE;
 }
 
 enum need
@@ -126,13 +198,29 @@ enum need
 session_greet(struct session *s, const char *stamp, struct buf *out)
 {
     s->apop = stamp != NULL;
-    return s->apop ? ok(out, "POP3 server ready %s", stamp) : ok(out, "POP3 server ready");
+    return s->apop ? ok_fact(out, "POP3 server ready %s", stamp) : ok_fact(out, "POP3 server ready");
 }
 
 static bool
 has_verb(const struct session *s, enum verb verb)
 {
-    return !(s->config->off & VERB_BIT(verb)) && (verb != VERB_APOP || s->apop);
+    if (s->config->off & VERB_BIT(verb))
+        return false;
+    return verb == VERB_APOP ? s->apop : verb != VERB_AUTH || s->config->mechanism_count > 0;
+}
+
+/* Whether STLS would be accepted now (RFC 2595, section 4). */
+static bool
+takes_stls(const struct session *s)
+{
+    return s->stls && !s->tls && s->state == SESSION_AUTHORIZATION && has_verb(s, VERB_STLS);
+}
+
+/* Whether a password may come as it is. */
+static bool
+takes_plain(const struct session *s)
+{
+    return s->tls || !s->no_plain;
 }
 
 /* Whether the site runs it.  What it takes as arguments is its own affair. */
@@ -164,14 +252,12 @@ check_and_run(struct session *s, struct buf *out)
     return run(s, out);
 }
 
-enum need
-session_line(struct session *s, char *line, size_t len, struct buf *out)
+static enum need
+serve_line(struct session *s, char *line, size_t len, struct buf *out)
 {
     const char *why = NULL;
     enum command_status status;
 
-    if (s->state == SESSION_UPDATE)
-        return NEED_CLOSE;
     status = command_parse(&s->command, line, len, &why);
     /* RFC 1939, section 7: PASS is only for the line directly behind USER. */
     s->named = s->named && s->command.verb == VERB_PASS;
@@ -184,43 +270,354 @@ session_line(struct session *s, char *line, size_t len, struct buf *out)
     return s->command.verb == VERB_OTHER ? session_unknown(s, out) : check_and_run(s, out);
 }
 
+static enum need take_answer(struct session *s, char *line, size_t len, struct buf *out);
+
+/* Whether the caller is to use this line's secret: then it wipes it. */
+static bool
+is_for_caller(enum need need)
+{
+    return need == NEED_LOGIN || need == NEED_COMMAND;
+}
+
+enum need
+session_line(struct session *s, char *line, size_t len, struct buf *out)
+{
+    enum need need;
+
+    if (s->state == SESSION_UPDATE)
+        return NEED_CLOSE;
+    if (s->asking)
+        return take_answer(s, line, len, out);
+    need = serve_line(s, line, len, out);
+    if ((s->command.verb == VERB_AUTH || s->command.verb == VERB_PASS) && !is_for_caller(need)) {
+        digest_wipe(line, len);
+        s->command = (struct command){.verb = s->command.verb};
+    }
+    return need;
+}
+
+/* Logging in */
+
+bool
+session_set_name(struct session *s, const char *name, size_t len)
+{
+    s->name.len = 0;
+    buf_add(&s->name, name, len);
+    return !s->name.failed;
+}
+
 /* Takes over the name that wants to enter. */
 static void
 set_name(struct session *s, enum login_kind kind, struct buf *out)
 {
     s->kind = kind;
-    s->name.len = 0;
-    buf_add(&s->name, s->command.name.at, s->command.name.len);
-    if (s->name.failed)
+    if (!session_set_name(s, s->command.name.at, s->command.name.len))
         out->failed = true;
+}
+
+/* RFC 6856, section 2.2: in UTF8 mode names and passwords are UTF-8.  Before
+ * it they are octets, for clients that know nothing of it. */
+static bool
+is_text(const struct session *s, struct slice octets)
+{
+    return !s->utf8 || texts_utf8(octets.at, octets.len);
+}
+
+static enum need
+no_text(const struct session *s, struct buf *out)
+{
+    return err(s, "names and passwords must be UTF-8 after UTF8", out);
+}
+
+static enum need
+no_plain(const struct session *s, struct buf *out)
+{
+    if (takes_stls(s))
+        return err(s, "passwords are not taken over a connection without encryption; say STLS first", out);
+    return err(s,
+               "passwords are not taken over a connection without encryption; use APOP, or connect from the "
+               "server itself or through a TLS proxy (plain_login)",
+               out);
 }
 
 /* The same whether there is such a user or not. */
 static enum need
 run_user(struct session *s, struct buf *out)
 {
-    if (s->no_plain)
-        return err(out,
-                   "passwords are not taken over a connection without encryption; use APOP, or connect from "
-                   "the server itself or through a TLS proxy (plain_login)");
+    if (!takes_plain(s))
+        return no_plain(s, out);
+    if (!is_text(s, s->command.name))
+        return no_text(s, out);
     set_name(s, LOGIN_USER, out);
     s->named = true;
-    return ok(out, "now the password");
+    return ok(s, "now the password", out);
 }
 
 static enum need
 run_pass(struct session *s, struct buf *out)
 {
-    (void)s, (void)out;
-    return NEED_LOGIN;
+    return is_text(s, s->command.secret) ? NEED_LOGIN : no_text(s, out);
 }
 
 static enum need
 run_apop(struct session *s, struct buf *out)
 {
+    if (!is_text(s, s->command.name))
+        return no_text(s, out);
     set_name(s, LOGIN_APOP, out);
     return NEED_LOGIN;
 }
+
+/* AUTH (RFC 5034) */
+
+static bool
+is_offered(const struct session *s, const struct session_mechanism *m)
+{
+    return (takes_plain(s) || !m->plain) && (s->tls || !m->tls) && (s->cert || !m->cert);
+}
+
+static enum need
+list_mechanisms(const struct session *s, struct buf *out)
+{
+    ok(s, "mechanisms follow", out);
+    for (size_t i = 0; i < s->config->mechanism_count; i++) {
+        const struct session_mechanism *m = &s->config->mechanisms[i];
+
+        if (is_offered(s, m))
+            reply_line(out, m->name, strlen(m->name));
+    }
+    reply_end(out);
+    return NEED_LINE;
+}
+
+static const struct session_mechanism *
+find_mechanism(const struct session *s, struct slice name)
+{
+    for (size_t i = 0; i < s->config->mechanism_count; i++)
+        if (language_is(s->config->mechanisms[i].name, name))
+            return &s->config->mechanisms[i];
+    return NULL;
+}
+
+static enum need
+not_offered(const struct session *s, const struct session_mechanism *m, struct buf *out)
+{
+    if (!m)
+        return err(s, "there is no such mechanism here; AUTH lists those there are", out);
+    if (s->tls || (!m->tls && takes_plain(s)))
+        return err(s, "this mechanism needs a client certificate", out);
+    return err(s,
+               takes_stls(s) ? "this mechanism needs encryption; say STLS first"
+                             : "this mechanism needs encryption, and TLS is not offered here",
+               out);
+}
+
+/* Decodes a response where it stands, and wipes what it leaves of the text:
+ * that is the secret's, too. */
+static bool
+decode(struct slice *response)
+{
+    char *text = (char *)(uintptr_t)response->at; /* of a line that is ours to write */
+    size_t len = response->len;
+    bool good = base64_decode(text, len, text, &response->len);
+
+    digest_wipe(text + response->len, len - response->len);
+    return good;
+}
+
+/* RFC 5034, section 4: "=" stands for an initial response of no octets. */
+static bool
+decode_initial(struct slice *response)
+{
+    if (response->len == 1 && *response->at == '=')
+        response->len = 0;
+    return decode(response);
+}
+
+static enum need
+begin_exchange(struct session *s, const struct session_mechanism *m)
+{
+    s->kind = LOGIN_SASL;
+    s->name.len = 0;
+    memcpy(s->mechanism, m->name, sizeof s->mechanism);
+    s->first = true;
+    s->round = 0;
+    return NEED_LOGIN;
+}
+
+static enum need
+run_auth(struct session *s, struct buf *out)
+{
+    struct slice *response = &s->command.secret;
+    const struct session_mechanism *m;
+
+    if (!s->command.name.at)
+        return list_mechanisms(s, out);
+    m = find_mechanism(s, s->command.name);
+    if (!m || !is_offered(s, m))
+        return not_offered(s, m, out);
+    if (response->at && !decode_initial(response))
+        return bad(s, "this is not base64; the login is cancelled", out);
+    return begin_exchange(s, m);
+}
+
+/* Not counted as a failed login: nobody was refused. */
+static enum need
+cancel(struct session *s, struct buf *out)
+{
+    return err(s, "the login is cancelled, as asked for", out);
+}
+
+static enum need
+take_answer(struct session *s, char *line, size_t len, struct buf *out)
+{
+    s->asking = false;
+    s->first = false;
+    s->command.secret = (struct slice){line, len};
+    if (len == 1 && *line == '*')
+        return cancel(s, out);
+    if (decode(&s->command.secret))
+        return NEED_LOGIN;
+    digest_wipe(line, len);
+    s->command.secret = (struct slice){0};
+    return bad(s, "this is not base64; the login is cancelled", out);
+}
+
+/* No limit on its length: RFC 5034, section 4. */
+static void
+add_base64(struct buf *out, const char *octets, size_t n)
+{
+    char *text = n ? buf_reserve(out, BASE64_TEXT(n)) : NULL;
+
+    if (!text)
+        return;
+    base64_encode(octets, n, text);
+    out->len += BASE64_TEXT(n);
+}
+
+enum need
+session_challenge(struct session *s, const char *octets, size_t n, struct buf *out)
+{
+    s->command.secret = (struct slice){0};
+    if (s->round++ == SESSION_ROUNDS_MAX) {
+        err(s, "this login takes too many steps", out);
+        return NEED_CLOSE;
+    }
+    s->asking = true;
+    buf_puts(out, "+ ");
+    add_base64(out, octets, n);
+    buf_puts(out, "\r\n");
+    return NEED_LINE;
+}
+
+/* STLS (RFC 2595) */
+
+static enum need
+run_stls(struct session *s, struct buf *out)
+{
+    if (s->tls)
+        return err(s, "this connection is encrypted already", out);
+    if (!s->stls)
+        return err(s, "TLS is not offered here", out);
+    ok(s, "begin TLS", out);
+    return NEED_TLS;
+}
+
+/* The counts of failures stay: they are not what the client said. */
+void
+session_secured(struct session *s)
+{
+    s->tls = true;
+    s->named = s->utf8 = s->asking = false;
+    s->name.len = 0;
+    s->lang[0] = '\0';
+}
+
+/* UTF8 and LANG (RFC 6856) */
+
+/* What changes is what names and passwords may be.  Messages do not: RFC 6856
+ * lets a server refuse or rewrite one with 8-bit header fields for a client
+ * that did not say UTF8; a refused one could never be fetched by such clients,
+ * a rewritten one would be another message (sizes, signatures).  They get what
+ * is stored, as they do from servers without UTF8. */
+static enum need
+run_utf8(struct session *s, struct buf *out)
+{
+    s->utf8 = true;
+    return ok(s, "UTF-8 is taken", out);
+}
+
+static void
+language_line(const char *tag, const char *name, struct buf *out)
+{
+    char line[REPLY_MAX];
+    int n = snprintf(line, sizeof line, "%s %s", tag, name);
+
+    reply_line(out, line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+static bool
+is_site_language(const struct session *s, const char *tag)
+{
+    for (size_t i = 0; i < s->config->language_count; i++)
+        if (language_is(tag, texts_slice(s->config->languages[i].tag)))
+            return true;
+    return false;
+}
+
+static enum need
+list_languages(const struct session *s, struct buf *out)
+{
+    ok(s, "languages follow", out);
+    if (!is_site_language(s, "en"))
+        language_line("en", "English", out);
+    for (size_t i = 0; i < s->config->language_count; i++)
+        language_line(s->config->languages[i].tag, s->config->languages[i].name, out);
+    language_line(LANGUAGE_DEFAULT, "English", out);
+    reply_end(out);
+    return NEED_LINE;
+}
+
+/* RFC 6856, section 3.1: the reply begins with the tag of the language that it
+ * is in. */
+static enum need
+tell_language(const struct session *s, bool is_ok, const char *english, struct buf *out)
+{
+    char words[REPLY_WORDS];
+    struct slice values[2] = {texts_slice(session_lang(s)), text_of(s, english)};
+    size_t n = texts_fill(words, sizeof words, texts_slice("%1 %2"), values, 2);
+
+    reply_text(out, is_ok, NULL, 0, words, n);
+    return NEED_LINE;
+}
+
+static enum need
+set_language(struct session *s, const char *tag, struct buf *out)
+{
+    snprintf(s->lang, sizeof s->lang, "%s", tag);
+    return tell_language(s, true, "language changed", out);
+}
+
+static enum need
+run_lang(struct session *s, struct buf *out)
+{
+    static const struct language built_in = {.tag = "en"};
+    struct slice range = s->command.name;
+    const struct language *l;
+
+    if (!range.at)
+        return list_languages(s, out);
+    if (language_is("*", range) || language_is(LANGUAGE_DEFAULT, range))
+        return set_language(s, "", out);
+    l = language_find(s->config->languages, s->config->language_count, range);
+    if (!l)
+        l = language_find(&built_in, 1, range);
+    if (l)
+        return set_language(s, l->tag, out);
+    return tell_language(s, false, "there is no such language here; LANG lists those there are", out);
+}
+
+/* The maildrop */
 
 static enum need
 ok_messages(const struct session *s, struct buf *out)
@@ -228,8 +625,8 @@ ok_messages(const struct session *s, struct buf *out)
     const struct maildrop *m = &s->maildrop;
 
     if (m->kept_octets == MAILDROP_UNKNOWN)
-        return ok(out, "%zu messages", m->kept);
-    return ok(out, "%zu messages (%" PRIu64 " octets)", m->kept, m->kept_octets);
+        return ok_numbers(s, "%1 messages", m->kept, 0, out);
+    return ok_numbers(s, "%1 messages (%2 octets)", m->kept, m->kept_octets, out);
 }
 
 enum need
@@ -245,17 +642,15 @@ session_refused(struct session *s, const char *code, const char *text, size_t le
                 unsigned *fault, struct buf *out)
 {
     bool close = counts && is_reached(s->failures + 1, s->config->max_failures);
-    struct buf words = {0};
+    char words[REPLY_WORDS];
+    struct slice said = session_text(s, text, len);
     unsigned found;
 
     s->command.secret = (struct slice){0};
     s->failures += counts;
-    buf_add(&words, text, len);
     if (close)
-        buf_puts(&words, "; too many failed logins, closing the connection");
-    found = reply_text(out, false, code, code ? strlen(code) : 0, words.data, words.len);
-    out->failed |= words.failed;
-    buf_clear(&words);
+        said = fill(s, "%1; too many failed logins, closing the connection", &said, 1, words);
+    found = reply_text(out, false, code, code ? strlen(code) : 0, said.at, said.len);
     if (fault)
         *fault = found;
     return close ? NEED_CLOSE : NEED_LINE;
@@ -277,14 +672,13 @@ session_resume(struct session *s, struct buf *out)
 
     if (need != NEED_OCTETS && need != NEED_UIDS)
         return need;
-    reply_err(out, "SYS/TEMP", "the maildrop cannot be read");
-    return NEED_LINE;
+    return err_temporary(s, "the maildrop cannot be read", out);
 }
 
 static enum need
-no_such_message(struct buf *out)
+no_such_message(const struct session *s, struct buf *out)
 {
-    return err(out, "no such message");
+    return err(s, "no such message", out);
 }
 
 static bool
@@ -304,7 +698,7 @@ run_stat(struct session *s, struct buf *out)
 {
     if (s->maildrop.kept_octets == MAILDROP_UNKNOWN)
         return ask(s, NEED_OCTETS, 0);
-    return ok(out, "%zu %" PRIu64, s->maildrop.kept, s->maildrop.kept_octets);
+    return ok_fact(out, "%zu %" PRIu64, s->maildrop.kept, s->maildrop.kept_octets);
 }
 
 static enum need
@@ -320,10 +714,10 @@ list_one(struct session *s, struct buf *out)
     uint64_t number = s->command.number;
 
     if (!is_there(s))
-        return no_such_message(out);
+        return no_such_message(s, out);
     if (!is_sized(s))
         return ask(s, NEED_OCTETS, number);
-    return ok(out, "%" PRIu64 " %" PRIu64, number, maildrop_octets(&s->maildrop, (size_t)number));
+    return ok_fact(out, "%" PRIu64 " %" PRIu64, number, maildrop_octets(&s->maildrop, (size_t)number));
 }
 
 static enum need
@@ -345,11 +739,11 @@ uidl_one(struct session *s, struct buf *out)
     size_t len;
 
     if (!is_there(s))
-        return no_such_message(out);
+        return no_such_message(s, out);
     uid = maildrop_uid(&s->maildrop, (size_t)number, &len);
     if (!uid)
         return ask(s, NEED_UIDS, number);
-    return ok(out, "%" PRIu64 " %.*s", number, (int)len, uid);
+    return ok_fact(out, "%" PRIu64 " %.*s", number, (int)len, uid);
 }
 
 static enum need
@@ -359,7 +753,7 @@ run_uidl(struct session *s, struct buf *out)
         return uidl_one(s, out);
     if (s->maildrop.identified < s->maildrop.count)
         return ask(s, NEED_UIDS, 0);
-    ok(out, "%s", "");
+    ok(s, "", out);
     return start_items(s);
 }
 
@@ -403,7 +797,7 @@ static enum need
 run_retr(struct session *s, struct buf *out)
 {
     if (!is_there(s))
-        return no_such_message(out);
+        return no_such_message(s, out);
     return ask(s, is_sized(s) ? NEED_MESSAGE : NEED_OCTETS, s->command.number);
 }
 
@@ -412,7 +806,7 @@ static enum need
 run_top(struct session *s, struct buf *out)
 {
     if (!is_there(s))
-        return no_such_message(out);
+        return no_such_message(s, out);
     return ask(s, NEED_MESSAGE, s->command.number);
 }
 
@@ -420,9 +814,9 @@ enum need
 session_sending(struct session *s, struct buf *out)
 {
     if (s->command.verb == VERB_RETR)
-        ok(out, "%" PRIu64 " octets", maildrop_octets(&s->maildrop, (size_t)s->number));
+        ok_numbers(s, "%1 octets", maildrop_octets(&s->maildrop, (size_t)s->number), 0, out);
     else
-        ok(out, "%s", "");
+        ok(s, "", out);
     return NEED_MESSAGE;
 }
 
@@ -433,20 +827,19 @@ run_dele(struct session *s, struct buf *out)
     uint64_t number = s->command.number;
 
     if (s->no_dele)
-        return err(out, "messages cannot be deleted here");
+        return err(s, "messages cannot be deleted here", out);
     if (!is_there(s))
-        return no_such_message(out);
+        return no_such_message(s, out);
     if (s->maildrop.kept_octets != MAILDROP_UNKNOWN && !is_sized(s))
         return ask(s, NEED_OCTETS, number);
     maildrop_mark(&s->maildrop, number);
-    return ok(out, "message %" PRIu64 " marked", number);
+    return ok_numbers(s, "message %1 marked", number, 0, out);
 }
 
 static enum need
 run_noop(struct session *s, struct buf *out)
 {
-    (void)s;
-    return ok(out, "%s", "");
+    return ok(s, "", out);
 }
 
 static enum need
@@ -464,18 +857,17 @@ run_quit(struct session *s, struct buf *out)
         enter(s, SESSION_UPDATE);
         return NEED_UPDATE;
     }
-    ok(out, "bye");
+    ok(s, "bye", out);
     return NEED_CLOSE;
 }
 
 enum need
 session_updated(struct session *s, const char *text, struct buf *out)
 {
-    (void)s;
     if (text)
-        reply_err(out, "SYS/TEMP", text);
+        err_temporary(s, text, out);
     else
-        ok(out, "bye");
+        ok(s, "bye", out);
     return NEED_CLOSE;
 }
 
@@ -488,14 +880,41 @@ tell(const struct session *s, enum verb verb, struct buf *lines)
     }
 }
 
-/* RFC 2449, section 5: the same before and after the login. */
+/* RFC 2449, section 6.3; what is offered over this connection. */
+static void
+tell_sasl(const struct session *s, struct buf *lines)
+{
+    bool any = false;
+
+    for (size_t i = 0; has_verb(s, VERB_AUTH) && i < s->config->mechanism_count; i++) {
+        const struct session_mechanism *m = &s->config->mechanisms[i];
+
+        if (!is_offered(s, m))
+            continue;
+        buf_puts(lines, any ? " " : "SASL ");
+        buf_puts(lines, m->name);
+        any = true;
+    }
+    if (any)
+        buf_puts(lines, "\n");
+}
+
+/* RFC 2449, section 5: the same before and after the login, but for STLS,
+ * which is told where it would be accepted (RFC 2595, section 4).  What the
+ * UTF8 line says with USER is that names and passwords may be UTF-8. */
 void
 session_capa(const struct session *s, struct buf *lines)
 {
     tell(s, VERB_TOP, lines);
-    if (has_verb(s, VERB_PASS) && !s->no_plain)
+    if (has_verb(s, VERB_PASS) && takes_plain(s))
         tell(s, VERB_USER, lines);
+    tell_sasl(s, lines);
+    if (takes_stls(s))
+        tell(s, VERB_STLS, lines);
     tell(s, VERB_UIDL, lines);
+    if (has_verb(s, VERB_UTF8))
+        buf_puts(lines, "UTF8 USER\n");
+    tell(s, VERB_LANG, lines);
     buf_puts(lines, "RESP-CODES\nAUTH-RESP-CODE\nPIPELINING\n");
     if (s->config->capa)
         buf_puts(lines, s->config->capa);
@@ -518,7 +937,7 @@ run_capa(struct session *s, struct buf *out)
 
     if (s->config->capa_hook)
         return NEED_CAPA;
-    ok(out, "capabilities follow");
+    ok(s, "capabilities follow", out);
     session_capa(s, &lines);
     if (lines.failed)
         out->failed = true;
@@ -533,7 +952,8 @@ enum need
 session_answer(struct session *s, bool is_ok, const char *code, const char *text, size_t len, unsigned *fault,
                struct buf *out)
 {
-    unsigned found = reply_text(out, is_ok, code, code ? strlen(code) : 0, text, len);
+    struct slice said = session_text(s, text, len);
+    unsigned found = reply_text(out, is_ok, code, code ? strlen(code) : 0, said.at, said.len);
 
     if (fault)
         *fault = found;

@@ -14,9 +14,11 @@
 #include "proxyproto.h"
 #include "reply.h"
 #include "session.h"
+#include "texts.h"
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdio.h>
 #include <string.h>
 
 int luaopen_popd_testing(lua_State *L);
@@ -449,6 +451,93 @@ l_dotstuff_count(lua_State *L)
     return 1;
 }
 
+/* --- texts --- */
+
+/* texts() -> every text there is */
+static int
+l_texts(lua_State *L)
+{
+    lua_newtable(L);
+    for (size_t i = 0; texts_known(i); i++) {
+        lua_pushstring(L, texts_known(i));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* texts_fill(room, text, values…) -> what was written */
+static int
+l_texts_fill(lua_State *L)
+{
+    char out[256];
+    size_t room = (size_t)luaL_checkinteger(L, 1), n = 0;
+    struct slice text, values[9];
+
+    luaL_argcheck(L, room <= sizeof out, 1, "at most 256");
+    text.at = luaL_checklstring(L, 2, &text.len);
+    for (int i = 3; i <= lua_gettop(L) && n < 9; i++, n++)
+        values[n].at = luaL_checklstring(L, i, &values[n].len);
+    lua_pushlstring(L, out, texts_fill(out, room, text, values, n));
+    return 1;
+}
+
+static int
+l_texts_utf8(lua_State *L)
+{
+    size_t n;
+    const char *octets = luaL_checklstring(L, 1, &n);
+
+    lua_pushboolean(L, texts_utf8(octets, n));
+    return 1;
+}
+
+/* language_find(range, tags…) -> the tag that is found, or nil */
+static int
+l_language_find(lua_State *L)
+{
+    struct language all[16] = {{0}};
+    const struct language *l;
+    struct slice range;
+    size_t n = 0;
+
+    range.at = luaL_checklstring(L, 1, &range.len);
+    for (int i = 2; i <= lua_gettop(L) && n < 16; i++)
+        all[n++].tag = luaL_checkstring(L, i);
+    l = language_find(all, n, range);
+    lua_pushstring(L, l ? l->tag : NULL);
+    return 1;
+}
+
+/* --- base64 --- */
+
+static int
+l_base64(lua_State *L)
+{
+    size_t n;
+    const char *octets = luaL_checklstring(L, 1, &n);
+    luaL_Buffer b;
+
+    base64_encode(octets, n, luaL_buffinitsize(L, &b, BASE64_TEXT(n)));
+    luaL_pushresultsize(&b, BASE64_TEXT(n));
+    return 1;
+}
+
+/* unbase64(text) -> octets, or nil; decoded where the text stands */
+static int
+l_unbase64(lua_State *L)
+{
+    size_t n, len;
+    const char *text = luaL_checklstring(L, 1, &n);
+    char *copy = lua_newuserdatauv(L, n + 1, 0);
+
+    memcpy(copy, text, n);
+    if (base64_decode(copy, n, copy, &len))
+        lua_pushlstring(L, copy, len);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 /* --- digest --- */
 
 static int
@@ -698,10 +787,18 @@ static const luaL_Reg maildrop_methods[] = {
 /* --- session --- */
 
 /* A session with its server; user value 1 is the line its command points
- * into, 2 the text of its CAPA lines. */
+ * into, 2 the table of its server, whose texts are used. */
+#define L_MECHANISMS 8
+#define L_LANGUAGES 4
+#define L_TEXTS 128
+
 struct l_session {
     struct session s;
     struct session_config config;
+    struct session_mechanism mechanisms[L_MECHANISMS];
+    struct language languages[L_LANGUAGES];
+    struct text texts[L_LANGUAGES][L_TEXTS];
+    size_t line_len; /* of the line of user value 1 */
 };
 
 static unsigned
@@ -743,8 +840,72 @@ number_field(lua_State *L, const char *field)
     return value;
 }
 
+/* mechanisms = { { name=, plain=, tls=, cert= }, … } of the table at index 1 */
+static void
+take_mechanisms(lua_State *L, struct l_session *session)
+{
+    size_t n = 0;
+
+    if (lua_getfield(L, 1, "mechanisms") == LUA_TTABLE)
+        for (; n < L_MECHANISMS && lua_geti(L, -1, (lua_Integer)n + 1) == LUA_TTABLE; n++) {
+            struct session_mechanism *m = &session->mechanisms[n];
+
+            lua_replace(L, 1);
+            lua_getfield(L, 1, "name");
+            snprintf(m->name, sizeof m->name, "%s", luaL_checkstring(L, -1));
+            lua_pop(L, 1);
+            m->plain = boolean_field(L, "plain");
+            m->tls = boolean_field(L, "tls");
+            m->cert = boolean_field(L, "cert");
+        }
+    session->config.mechanisms = session->mechanisms;
+    session->config.mechanism_count = n;
+}
+
+/* texts = { { english, local }, … }: at the top of the stack */
+static size_t
+take_texts(lua_State *L, struct text *texts)
+{
+    size_t n = 0;
+
+    for (; n < L_TEXTS && lua_geti(L, -1, (lua_Integer)n + 1) == LUA_TTABLE; n++) {
+        struct text *t = &texts[n];
+
+        lua_geti(L, -1, 1);
+        lua_geti(L, -2, 2);
+        t->english.at = luaL_checklstring(L, -2, &t->english.len);
+        t->local.at = luaL_checklstring(L, -1, &t->local.len);
+        lua_pop(L, 3);
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
+/* languages = { { tag=, name=, texts= }, … } of the table at index 1 */
+static void
+take_languages(lua_State *L, struct l_session *session)
+{
+    size_t n = 0;
+
+    if (lua_getfield(L, 1, "languages") == LUA_TTABLE)
+        for (; n < L_LANGUAGES && lua_geti(L, -1, (lua_Integer)n + 1) == LUA_TTABLE; n++) {
+            struct language *l = &session->languages[n];
+
+            lua_getfield(L, -1, "tag");
+            l->tag = luaL_checkstring(L, -1);
+            lua_getfield(L, -2, "name");
+            l->name = luaL_checkstring(L, -1);
+            lua_getfield(L, -3, "texts");
+            l->count = take_texts(L, session->texts[n]);
+            l->texts = session->texts[n];
+            lua_pop(L, 4);
+        }
+    session->config.languages = session->languages;
+    session->config.language_count = n;
+}
+
 /* session.new { off={…}, own={…}, commands=, capa_hook=, capa=, max_failures=,
- * max_bad_commands= } */
+ * max_bad_commands=, mechanisms=, languages= } */
 static int
 l_session_new(lua_State *L)
 {
@@ -757,6 +918,7 @@ l_session_new(lua_State *L)
         lua_replace(L, 1);
     }
     session = lua_newuserdatauv(L, sizeof *session, 2);
+    memset(session, 0, sizeof *session);
     config.off = verb_bits(L, "off");
     config.own = verb_bits(L, "own");
     config.commands = boolean_field(L, "commands");
@@ -765,8 +927,14 @@ l_session_new(lua_State *L)
     config.max_bad_commands = number_field(L, "max_bad_commands");
     lua_getfield(L, 1, "capa");
     config.capa = lua_tostring(L, -1);
-    lua_setiuservalue(L, 2, 2);
     session->config = config;
+    lua_settop(L, 2);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, 2, 2);
+    take_languages(L, session);
+    lua_settop(L, 2);
+    take_mechanisms(L, session);
+    lua_settop(L, 2);
     session_init(&session->s, &session->config);
     luaL_setmetatable(L, SESSION);
     return 1;
@@ -789,8 +957,8 @@ l_session_gc(lua_State *L)
 static int
 push_need(lua_State *L, enum need need, struct buf *out)
 {
-    static const char *const names[] = {"line",    "login",   "octets", "uids",   "capa",
-                                        "message", "command", "more",   "update", "close"};
+    static const char *const names[] = {"line",    "login", "octets", "uids", "capa", "message",
+                                        "command", "more",  "update", "tls",  "close"};
 
     lua_pushstring(L, names[need]);
     push_buf(L, out);
@@ -815,6 +983,7 @@ l_session_line(lua_State *L)
     struct buf out = {0};
 
     memcpy(copy, line, len);
+    ((struct l_session *)lua_touserdata(L, 1))->line_len = len;
     lua_setiuservalue(L, 1, 1);
     return push_need(L, session_line(s, copy, len, &out), &out);
 }
@@ -833,6 +1002,75 @@ l_session_unknown(lua_State *L)
     struct buf out = {0};
 
     return push_need(L, session_unknown(check_session(L), &out), &out);
+}
+
+/* held() -> what is left in memory of the last line */
+static int
+l_session_held(lua_State *L)
+{
+    struct l_session *session = luaL_checkudata(L, 1, SESSION);
+
+    lua_getiuservalue(L, 1, 1);
+    lua_pushlstring(L, lua_touserdata(L, -1), session->line_len);
+    return 1;
+}
+
+/* challenge(octets) */
+static int
+l_session_challenge(lua_State *L)
+{
+    struct session *s = check_session(L);
+    size_t n;
+    const char *octets = luaL_checklstring(L, 2, &n);
+    struct buf out = {0};
+
+    return push_need(L, session_challenge(s, octets, n, &out), &out);
+}
+
+static int
+l_session_secured(lua_State *L)
+{
+    session_secured(check_session(L));
+    return 0;
+}
+
+static int
+l_session_set_name(lua_State *L)
+{
+    struct session *s = check_session(L);
+    size_t len;
+    const char *name = luaL_checklstring(L, 2, &len);
+
+    lua_pushboolean(L, session_set_name(s, name, len));
+    return 1;
+}
+
+/* set(flag [, value = true]): what the driver tells it at the start */
+static int
+l_session_set(lua_State *L)
+{
+    struct session *s = check_session(L);
+    const struct {
+        const char *name;
+        bool *flag;
+    } flags[] = {{"stls", &s->stls}, {"tls", &s->tls}, {"cert", &s->cert}, {"no_plain", &s->no_plain}};
+    const char *name = luaL_checkstring(L, 2);
+
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (strcmp(name, flags[i].name) == 0)
+            *flags[i].flag = opt_boolean(L, 3, true);
+    return 0;
+}
+
+/* forget(): the server has no language any more */
+static int
+l_session_forget(lua_State *L)
+{
+    struct l_session *session = luaL_checkudata(L, 1, SESSION);
+
+    session->config.languages = NULL;
+    session->config.language_count = 0;
+    return 0;
 }
 
 /* opened(count [, total]) */
@@ -949,12 +1187,12 @@ l_session_maildrop(lua_State *L)
 }
 
 /* info() -> a table: state, name, named, kind, verb, args, secret, number,
- * lines, failures, bad */
+ * lines, failures, bad, first, asking, utf8, tls, mechanism, lang */
 static int
 l_session_info(lua_State *L)
 {
     static const char *const states[] = {"authorization", "transaction", "update"};
-    static const char *const kinds[] = {"user", "apop"};
+    static const char *const kinds[] = {"user", "apop", "sasl"};
     const struct session *s = check_session(L);
     struct slice name = {s->name.data, s->name.len};
 
@@ -969,6 +1207,14 @@ l_session_info(lua_State *L)
     set_slice(L, "args", s->command.args);
     set_slice(L, "secret", s->command.secret);
     set_boolean(L, "named", s->named);
+    set_boolean(L, "first", s->first);
+    set_boolean(L, "asking", s->asking);
+    set_boolean(L, "utf8", s->utf8);
+    set_boolean(L, "tls", s->tls);
+    lua_pushstring(L, s->mechanism);
+    lua_setfield(L, -2, "mechanism");
+    lua_pushstring(L, session_lang(s));
+    lua_setfield(L, -2, "lang");
     set_number(L, "number", s->number);
     set_number(L, "lines", s->command.lines);
     set_number(L, "failures", s->failures);
@@ -977,12 +1223,18 @@ l_session_info(lua_State *L)
 }
 
 static const luaL_Reg session_methods[] = {
-    {"greet", l_session_greet},       {"line", l_session_line},       {"too_long", l_session_too_long},
-    {"unknown", l_session_unknown},   {"opened", l_session_opened},   {"refused", l_session_refused},
-    {"resume", l_session_resume},     {"sending", l_session_sending}, {"answer", l_session_answer},
-    {"done", l_session_done},         {"more", l_session_more},       {"updated", l_session_updated},
-    {"capa", l_session_capa},         {"no_dele", l_session_no_dele}, {"no_plain", l_session_no_plain},
-    {"maildrop", l_session_maildrop}, {"info", l_session_info},       {NULL, NULL},
+    {"greet", l_session_greet},         {"line", l_session_line},
+    {"too_long", l_session_too_long},   {"unknown", l_session_unknown},
+    {"opened", l_session_opened},       {"refused", l_session_refused},
+    {"resume", l_session_resume},       {"sending", l_session_sending},
+    {"answer", l_session_answer},       {"done", l_session_done},
+    {"more", l_session_more},           {"updated", l_session_updated},
+    {"capa", l_session_capa},           {"no_dele", l_session_no_dele},
+    {"no_plain", l_session_no_plain},   {"maildrop", l_session_maildrop},
+    {"info", l_session_info},           {"held", l_session_held},
+    {"challenge", l_session_challenge}, {"secured", l_session_secured},
+    {"set_name", l_session_set_name},   {"set", l_session_set},
+    {"forget", l_session_forget},       {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -996,6 +1248,12 @@ static const luaL_Reg functions[] = {
     {"reply_code_ok", l_reply_code_ok},
     {"dotstuff", l_dotstuff},
     {"dotstuff_count", l_dotstuff_count},
+    {"texts", l_texts},
+    {"texts_fill", l_texts_fill},
+    {"texts_utf8", l_texts_utf8},
+    {"language_find", l_language_find},
+    {"base64", l_base64},
+    {"unbase64", l_unbase64},
     {"md5", l_md5},
     {"sha256", l_sha256},
     {"sha256_pieces", l_sha256_pieces},

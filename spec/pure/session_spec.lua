@@ -159,7 +159,7 @@ describe("a session in AUTHORIZATION", function()
       s:no_plain()
       assert.matches("^%-ERR .*encryption[^\r\n]*\r\n$", say(s, "USER ann"))
       assert.matches("^%-ERR", say(s, "PASS secret"))
-      assert.is_nil(say(s, "CAPA"):find("USER", 1, true))
+      assert.is_nil(say(s, "CAPA"):find("\nUSER", 1, true))
    end)
 
    it("takes APOP where a password may not come as it is", function()
@@ -560,7 +560,7 @@ describe("a verb that is switched off", function()
 end)
 
 describe("a session's CAPA", function()
-   local told = "TOP\r\nUSER\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nIMPLEMENTATION popd-lua\r\n.\r\n"
+   local told = "TOP\r\nUSER\r\nUIDL\r\nUTF8 USER\r\nLANG\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nIMPLEMENTATION popd-lua\r\n.\r\n"
 
    it("is the same before and after the login", function()
       assert.equal("+OK capabilities follow\r\n" .. told, say(fresh(), "CAPA"))
@@ -572,7 +572,7 @@ describe("a session's CAPA", function()
          assert.equal("+OK capabilities follow\r\n" .. told:gsub(verb .. "\r\n", "", 1),
             (say(fresh { off = { verb } }, "CAPA")))
       end
-      assert.is_nil(say(fresh { off = { "PASS" } }, "CAPA"):find("USER", 1, true))
+      assert.is_nil(say(fresh { off = { "PASS" } }, "CAPA"):find("\nUSER", 1, true))
    end)
 
    it("tells the server's further lines, stuffed and clean", function()
@@ -583,7 +583,7 @@ describe("a session's CAPA", function()
    it("is left to the site where it edits the lines", function()
       local s = fresh { capa_hook = true, capa = "STLS\n" }
       assert.same({ "capa", "" }, { s:line("CAPA") })
-      assert.equal("TOP\nUSER\nUIDL\nRESP-CODES\nAUTH-RESP-CODE\nPIPELINING\nSTLS\nIMPLEMENTATION popd-lua\n", s:capa())
+      assert.equal("TOP\nUSER\nUIDL\nUTF8 USER\nLANG\nRESP-CODES\nAUTH-RESP-CODE\nPIPELINING\nSTLS\nIMPLEMENTATION popd-lua\n", s:capa())
       assert.same({ "line", "" }, { s:done() })
    end)
 end)
