@@ -62,7 +62,8 @@ function tls.check(value)
    end
    for key, v in pairs(value) do
       if not texts[key] and key ~= "sni" then
-         return ("no key '%s'; there are: cert, key, sni, mode, min, ciphers, client_ca, ticket_keys"):format(tostring(key))
+         return ("no key '%s'; there are: cert, key, sni, mode, min, ciphers, client_ca, ticket_keys"):format(
+            tostring(key))
       elseif (key == "client_ca" or key == "ticket_keys") and not is_path(v) then
          return key .. " is a path"
       end
