@@ -225,12 +225,14 @@ finish(struct conn *c)
 static bool
 say_close(struct conn *c)
 {
-    struct buf *reply = conn_reply(c);
+    static const char lost[] = "the lock on the maildrop was lost; nothing was deleted";
+    const struct session *s = &c->session;
+    struct buf *reply = conn_reply(c), *text = &c->close_text;
 
     if (c->lost)
-        reply_err(reply, "SYS/TEMP", "the lock on the maildrop was lost; nothing was deleted");
-    else if (c->close_text.len)
-        conn_log_faults(c, reply_text(reply, false, NULL, 0, c->close_text.data, c->close_text.len));
+        session_say(s, false, "SYS/TEMP", lost, sizeof lost - 1, reply);
+    else if (text->len)
+        conn_log_faults(c, session_say(s, false, NULL, text->data, text->len, reply));
     conn_say(c, NEED_CLOSE);
     return true;
 }
@@ -246,6 +248,16 @@ no_line(struct conn *c)
     return true;
 }
 
+/* What belongs to a login by AUTH may be longer than other lines. */
+static void
+limit_line(struct conn *c)
+{
+    size_t n;
+    const char *line = linebuf_peek(&c->in, &n);
+
+    linebuf_limit(&c->in, session_line_max(&c->session, line, n, c->host->limits.line_limit));
+}
+
 static bool
 read_line(struct conn *c)
 {
@@ -254,6 +266,7 @@ read_line(struct conn *c)
 
     if (c->close_asked || c->lost)
         return say_close(c);
+    limit_line(c);
     switch (linebuf_next(&c->in, &line, &len)) {
     case LINEBUF_NONE:
         return no_line(c);

@@ -192,10 +192,11 @@ push_capa(lua_State *L, struct conn *c)
 static void
 take_capa(lua_State *L, struct conn *c)
 {
+    static const char follow[] = "capabilities follow";
     struct buf *reply = conn_reply(c);
     unsigned faults = REPLY_CLEAN;
 
-    reply_ok(reply, "capabilities follow");
+    session_say(&c->session, true, NULL, follow, sizeof follow - 1, reply);
     lua_settop(L, 1);
     for (lua_Integer i = 1; lua_istable(L, 1) && lua_rawgeti(L, 1, i) == LUA_TSTRING; i++) {
         size_t len;
@@ -239,7 +240,7 @@ take_command(lua_State *L, struct conn *c)
         step_answer(L, c, lua_toboolean(L, 1), 2);
         return;
     }
-    conn_log_faults(c, reply_text(conn_reply(c), true, NULL, 0, text ? text : "", len));
+    conn_log_faults(c, session_say(&c->session, true, NULL, text ? text : "", len, conn_reply(c)));
     conn_say(c, c->need);
     send_source(c, DOTSTUFF_ALL, 0);
 }

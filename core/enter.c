@@ -2,6 +2,7 @@
  * session learns of its maildrop. */
 #include "steps.h"
 
+#include "base64.h"
 #include "digest.h"
 #include "log.h"
 #include "reply.h"
@@ -9,6 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+
+/* Octets of a challenge: as much as an answer may have. */
+#define CHALLENGE_MAX BASE64_OCTETS(SESSION_ANSWER_MAX)
 
 /* connect, and the greeting */
 
@@ -234,16 +238,23 @@ static const struct step step_uids = {"uids", push_uids, take_uids, step_fail_co
 
 /* login */
 
+/* kind, name, secret, stamp, first.  A mechanism's kind is its name, and its
+ * secret nil where AUTH came without a response. */
 static int
 push_login(lua_State *L, struct conn *c)
 {
     const struct session *s = &c->session;
+    const struct slice *secret = &s->command.secret;
 
-    lua_pushstring(L, s->kind == LOGIN_APOP ? "apop" : "user");
+    lua_pushstring(L, session_logon(s));
     lua_pushlstring(L, s->name.data ? s->name.data : "", s->name.len);
-    lua_pushlstring(L, s->command.secret.at, s->command.secret.len);
+    if (secret->at)
+        lua_pushlstring(L, secret->at, secret->len);
+    else
+        lua_pushnil(L);
     lua_pushstring(L, c->stamp);
-    return 4;
+    lua_pushboolean(L, s->kind != LOGIN_SASL || s->first);
+    return 5;
 }
 
 /* Sets what the array at the top of the stack knows; false is for unknown. */
@@ -311,14 +322,50 @@ refuse_login(lua_State *L, struct conn *c)
     conn_log_faults(c, faults | more);
 }
 
+/* "challenge", octets: the exchange goes on, and nothing was locked yet. */
+static void
+take_challenge(lua_State *L, struct conn *c)
+{
+    size_t n;
+    const char *octets = step_text(L, 2, &n);
+
+    c->entered = false;
+    if (octets && n <= CHALLENGE_MAX && c->session.kind == LOGIN_SASL) {
+        conn_say(c, session_challenge(&c->session, octets, n, conn_reply(c)));
+        return;
+    }
+    conn_log(c, LOG_ERROR, "a mechanism's challenge is no text, or too long", "mechanism",
+             session_logon(&c->session));
+    fail_login(c);
+}
+
+/* The name by which who entered is known: as the site's, if it told one. */
+static bool
+take_name(lua_State *L, struct conn *c)
+{
+    size_t len;
+    const char *name;
+    bool good;
+
+    lua_getfield(L, 2, "name");
+    name = step_text(L, -1, &len);
+    good = !name || session_set_name(&c->session, name, len);
+    lua_pop(L, 1);
+    return good;
+}
+
 static void
 take_login(lua_State *L, struct conn *c)
 {
+    if (lua_type(L, 1) == LUA_TSTRING) {
+        take_challenge(L, c);
+        return;
+    }
     if (!lua_toboolean(L, 1)) {
         refuse_login(L, c);
         return;
     }
-    if (!lua_istable(L, 2) || !open_maildrop(L, c)) {
+    if (!lua_istable(L, 2) || !take_name(L, c) || !open_maildrop(L, c)) {
         conn_gone(c, "out of memory");
         return;
     }
@@ -334,7 +381,7 @@ static const struct step step_login = {"login", push_login, take_login, fail_log
 static bool
 after_login(struct conn *c)
 {
-    if (c->session.state == SESSION_AUTHORIZATION)
+    if (c->session.state == SESSION_AUTHORIZATION && c->entered)
         return leave_close(c);
     c->next = conn_serve;
     return true;

@@ -26,16 +26,41 @@ linebuf_clear(struct linebuf *lb)
     lb->skipping = false;
 }
 
-/* Room for one line of the limit's length at least; else a long line could
- * neither be taken nor be told of. */
+void
+linebuf_limit(struct linebuf *lb, size_t limit)
+{
+    lb->limit = limit;
+}
+
+const char *
+linebuf_peek(const struct linebuf *lb, size_t *n)
+{
+    *n = lb->skipping ? 0 : lb->end - lb->start;
+    return *n ? lb->data + lb->start : "";
+}
+
+/* How much room there has to be: twice as much as there is once an unfinished
+ * line fills it, which is told of as too long at the limit at the latest. */
+static size_t
+wanted(const struct linebuf *lb)
+{
+    size_t len = lb->end - lb->start;
+
+    if (!lb->data)
+        return LINEBUF_ROOM;
+    if (len < lb->cap || lb->scanned < len || lb->cap >= lb->limit)
+        return lb->cap;
+    return lb->cap < lb->limit / 2 ? 2 * lb->cap : lb->limit;
+}
+
 static bool
 ensure(struct linebuf *lb)
 {
-    size_t cap = lb->limit > LINEBUF_ROOM ? lb->limit : LINEBUF_ROOM;
+    size_t cap = wanted(lb);
     size_t len = lb->end - lb->start, scanned = lb->scanned;
     char *data;
 
-    if (lb->data && lb->cap >= cap)
+    if (lb->data && lb->cap == cap)
         return true;
     data = malloc(cap);
     if (!data)
@@ -86,6 +111,14 @@ pass(struct linebuf *lb, size_t n)
     lb->scanned = 0;
 }
 
+static void
+pass_wiped(struct linebuf *lb, size_t n)
+{
+    if (n)
+        explicit_bzero(lb->data + lb->start, n);
+    pass(lb, n);
+}
+
 /* How many octets the first line has with its end; 0: it has none yet.  No
  * octet is looked at twice. */
 static size_t
@@ -109,7 +142,7 @@ skip(struct linebuf *lb)
 {
     size_t n = whole_line(lb);
 
-    pass(lb, n ? n : lb->end - lb->start);
+    pass_wiped(lb, n ? n : lb->end - lb->start);
     lb->skipping = n == 0;
     return n != 0;
 }
@@ -138,7 +171,7 @@ linebuf_next(struct linebuf *lb, char **line, size_t *len)
     if (n == 0 && lb->end - lb->start < lb->limit)
         return LINEBUF_NONE;
     /* Told as soon as it is certain, not only at the line's end. */
-    pass(lb, n ? n : lb->end - lb->start);
+    pass_wiped(lb, n ? n : lb->end - lb->start);
     lb->skipping = n == 0;
     return LINEBUF_TOO_LONG;
 }

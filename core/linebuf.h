@@ -5,7 +5,8 @@
  * one line after the other as a slice of that room.  A line ends with CRLF or
  * a bare LF.  One that exceeds the limit is told of once and skipped up to
  * its end.  What comes out does not depend on how the bytes were cut.
- * The room is allocated when bytes are awaited and given back at rest.
+ * The room is allocated when bytes are awaited, grows while one line fills it,
+ * and is given back at rest.  What is skipped is wiped: it may be a secret's.
  */
 #ifndef POPD_LINEBUF_H
 #define POPD_LINEBUF_H
@@ -13,7 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The least room; more where the limit asks for it. */
+/* The room to begin with. */
 #define LINEBUF_ROOM 4096
 
 struct linebuf {
@@ -34,9 +35,17 @@ enum linebuf_status {
 void linebuf_init(struct linebuf *lb, size_t limit);
 void linebuf_clear(struct linebuf *lb);
 
+/* Another limit, from the next linebuf_next on: for the line that comes next. */
+void linebuf_limit(struct linebuf *lb, size_t limit);
+
+/* What is held from the line that comes next on, which may be more than that
+ * line or less; nothing within a line that is skipped. */
+const char *linebuf_peek(const struct linebuf *lb, size_t *n);
+
 /* Where to read to, and how much fits into *n; NULL and 0 when it is full of
- * lines not taken yet, or out of memory (then `data` is NULL).  Moves bytes:
- * slices handed out before are void. */
+ * lines not taken yet, or out of memory (then `data` is NULL).  To be called
+ * once linebuf_next said NONE, for all that fits to be all that may come.
+ * Moves bytes: slices handed out before are void. */
 char *linebuf_room(struct linebuf *lb, size_t *n);
 
 /* n bytes were written to that room. */

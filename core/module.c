@@ -9,6 +9,7 @@
 #include "source.h"
 #include "tlslua.h"
 #include "command.h"
+#include "texts.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -223,6 +224,18 @@ l_verb(lua_State *L)
     return 1;
 }
 
+/* texts() -> every English text that a client may be told, for translators */
+static int
+l_texts(lua_State *L)
+{
+    lua_newtable(L);
+    for (size_t i = 0; texts_known(i); i++) {
+        lua_pushstring(L, texts_known(i));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
 static void
 new_class(lua_State *L, const char *name, lua_CFunction gc)
 {
@@ -245,10 +258,7 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log},
-        {"octets", l_octets},
-        {"verb", l_verb},
-        {NULL, NULL},
+        {"log", l_log}, {"octets", l_octets}, {"verb", l_verb}, {"texts", l_texts}, {NULL, NULL},
     };
     struct core *core;
 

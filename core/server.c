@@ -14,6 +14,8 @@
 
 #define SERVER "popd.core.server"
 #define PEER_BUCKETS 256
+#define MECHANISMS_MAX 64
+#define LANGUAGES_MAX 64
 #define ACCEPTS_A_TURN 64
 #define PAUSE 0.5 /* seconds without accepting, when the system has nothing left */
 
@@ -26,7 +28,8 @@ struct server {
     struct alarm pause;
     size_t count, max_connections, max_per_address; /* 0: no limit */
     char *capa;                                     /* ours: config.capa */
-    bool tell_empty;                                /* call the step `empty` when the last one is gone */
+    struct session_mechanism mechanisms[MECHANISMS_MAX];
+    bool tell_empty; /* call the step `empty` when the last one is gone */
 };
 
 static struct server *
@@ -315,6 +318,152 @@ set_capa(lua_State *L, struct server *s)
     lua_pop(L, 1);
 }
 
+static bool
+flag_of(lua_State *L, const char *name)
+{
+    bool on;
+
+    lua_getfield(L, -1, name);
+    on = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return on;
+}
+
+/* Takes { name=, plain=, tls=, cert= } at the top of the stack; false: its name
+ * is none. */
+static bool
+take_mechanism(lua_State *L, struct session_mechanism *m)
+{
+    size_t len = 0;
+    const char *name;
+
+    lua_getfield(L, -1, "name");
+    name = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
+    *m = (struct session_mechanism){.plain = false};
+    if (name && len <= SESSION_MECHANISM_MAX)
+        memcpy(m->name, name, len);
+    lua_pop(L, 1);
+    m->plain = flag_of(L, "plain");
+    m->tls = flag_of(L, "tls");
+    m->cert = flag_of(L, "cert");
+    return m->name[0] != '\0';
+}
+
+/* mechanisms = { { name=, plain=, tls=, cert= }, … } */
+static void
+set_mechanisms(lua_State *L, struct server *s)
+{
+    struct session_config *config = &s->host.config;
+    size_t n = 0;
+
+    if (lua_getfield(L, 2, "mechanisms") == LUA_TTABLE)
+        for (lua_Integer i = 1; n < MECHANISMS_MAX && lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) {
+            n += take_mechanism(L, &s->mechanisms[n]);
+            lua_pop(L, 1);
+        }
+    config->mechanisms = s->mechanisms;
+    config->mechanism_count = n;
+    lua_settop(L, 2);
+}
+
+/* Languages: what C reads is a block of structs that points into Lua's strings.
+ * Both are held by a table, the server's user value, so that the next set lets
+ * go of all of it; sessions keep a tag, and look it up at each reply. */
+
+/* Copies the text at the top of the stack, popped, into the held table (index
+ * 3): a string does not move as long as it is held. */
+static struct slice
+hold_text(lua_State *L)
+{
+    struct slice s = {.at = ""};
+
+    if (lua_type(L, -1) == LUA_TSTRING)
+        s.at = lua_tolstring(L, -1, &s.len);
+    lua_rawseti(L, 3, (lua_Integer)lua_rawlen(L, 3) + 1);
+    return s;
+}
+
+/* A block that is held. */
+static void *
+hold_block(lua_State *L, size_t count, size_t size)
+{
+    void *block = lua_newuserdatauv(L, count * size + 1, 0);
+
+    lua_rawseti(L, 3, (lua_Integer)lua_rawlen(L, 3) + 1);
+    return block;
+}
+
+static size_t
+count_pairs(lua_State *L, int index)
+{
+    size_t n = 0;
+
+    if (!lua_istable(L, index))
+        return 0;
+    index = lua_absindex(L, index);
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        n++;
+    return n;
+}
+
+/* { [english] = local } at the top of the stack */
+static void
+take_texts(lua_State *L, struct language *l)
+{
+    size_t n = count_pairs(L, -1);
+    struct text *texts = hold_block(L, n, sizeof *texts);
+
+    l->texts = texts;
+    l->count = 0;
+    if (n == 0)
+        return;
+    for (lua_pushnil(L); l->count < n && lua_next(L, -2);) {
+        texts[l->count].local = hold_text(L);
+        lua_pushvalue(L, -1);
+        texts[l->count++].english = hold_text(L);
+    }
+}
+
+/* tag, then { name=, texts= } at the top of the stack */
+static void
+take_language(lua_State *L, struct language *l)
+{
+    lua_pushvalue(L, -2);
+    l->tag = hold_text(L).at;
+    lua_getfield(L, -1, "name");
+    l->name = hold_text(L).at;
+    lua_getfield(L, -1, "texts");
+    take_texts(L, l);
+    lua_settop(L, 6); /* 3: what holds, 4: all languages, 5: the tag, 6: this one */
+}
+
+static int
+by_tag(const void *a, const void *b)
+{
+    return strcmp(((const struct language *)a)->tag, ((const struct language *)b)->tag);
+}
+
+/* languages = { [tag] = { name=, texts = { [english] = local } } } */
+static void
+set_languages(lua_State *L, struct server *s)
+{
+    struct session_config *config = &s->host.config;
+    struct language *all;
+    size_t n = 0;
+
+    lua_newtable(L);
+    lua_getfield(L, 2, "languages");
+    all = hold_block(L, LANGUAGES_MAX, sizeof *all);
+    if (lua_istable(L, 4))
+        for (lua_pushnil(L); n < LANGUAGES_MAX && lua_next(L, 4); lua_settop(L, 5))
+            take_language(L, &all[n++]);
+    qsort(all, n, sizeof *all, by_tag);
+    lua_settop(L, 3);
+    lua_setiuservalue(L, 1, 1);
+    config->languages = all;
+    config->language_count = n;
+}
+
 /* server:set(options): all of them, checked by popd.options. */
 static int
 l_set(lua_State *L)
@@ -324,7 +473,9 @@ l_set(lua_State *L)
 
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
+    set_languages(L, s); /* first: it may run out of memory */
     set_limits(L, s);
+    set_mechanisms(L, s);
     set_capa(L, s);
     set_plain(L, s);
     config->off = verbs_field(L, "off");
@@ -445,7 +596,7 @@ l_new(lua_State *L)
     struct server *s;
 
     luaL_checktype(L, 1, LUA_TTABLE);
-    s = lua_newuserdatauv(L, sizeof *s, 0);
+    s = lua_newuserdatauv(L, sizeof *s, 1);
     *s = (struct server){.common = common};
     s->host = (struct conn_host){
         .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s};

@@ -72,20 +72,34 @@ session_lang(const struct session *s)
 }
 
 /* Looked up at each reply: the config may have changed since LANG. */
-struct slice
-session_text(const struct session *s, const char *english, size_t len)
+static struct slice
+translate(const struct session *s, struct slice english)
 {
     const struct session_config *config = s->config;
-    const struct language *l =
-        s->lang[0] ? language_find(config->languages, config->language_count, texts_slice(s->lang)) : NULL;
+    const struct language *l = NULL;
 
-    return language_text(l, (struct slice){english, len});
+    if (s->lang[0])
+        l = language_find(config->languages, config->language_count, texts_slice(s->lang));
+    return language_text(l, english);
 }
 
 static struct slice
 text_of(const struct session *s, const char *english)
 {
-    return session_text(s, english, strlen(english));
+    return translate(s, texts_slice(english));
+}
+
+static unsigned
+say(bool is_ok, const char *code, struct slice text, struct buf *out)
+{
+    return reply_text(out, is_ok, code, code ? strlen(code) : 0, text.at, text.len);
+}
+
+unsigned
+session_say(const struct session *s, bool is_ok, const char *code, const char *text, size_t len,
+            struct buf *out)
+{
+    return say(is_ok, code, translate(s, (struct slice){text, len}), out);
 }
 
 /* Fills a text's places, after the translation; `words` has REPLY_WORDS. */
@@ -100,27 +114,21 @@ fill(const struct session *s, const char *english, const struct slice *values, s
 static enum need
 ok(const struct session *s, const char *english, struct buf *out)
 {
-    struct slice text = text_of(s, english);
-
-    reply_text(out, true, NULL, 0, text.at, text.len);
+    say(true, NULL, text_of(s, english), out);
     return NEED_LINE;
 }
 
 static enum need
 err(const struct session *s, const char *english, struct buf *out)
 {
-    struct slice text = text_of(s, english);
-
-    reply_text(out, false, NULL, 0, text.at, text.len);
+    say(false, NULL, text_of(s, english), out);
     return NEED_LINE;
 }
 
 static enum need
 err_temporary(const struct session *s, const char *english, struct buf *out)
 {
-    struct slice text = text_of(s, english);
-
-    reply_text(out, false, "SYS/TEMP", strlen("SYS/TEMP"), text.at, text.len);
+    say(false, "SYS/TEMP", text_of(s, english), out);
     return NEED_LINE;
 }
 
@@ -129,14 +137,13 @@ static enum need
 ok_numbers(const struct session *s, const char *english, uint64_t first, uint64_t second, struct buf *out)
 {
     char words[REPLY_WORDS], a[24], b[24];
-    struct slice values[2], text;
+    struct slice values[2];
 
     snprintf(a, sizeof a, "%" PRIu64, first);
     snprintf(b, sizeof b, "%" PRIu64, second);
     values[0] = texts_slice(a);
     values[1] = texts_slice(b);
-    text = fill(s, english, values, 2, words);
-    reply_text(out, true, NULL, 0, text.at, text.len);
+    say(true, NULL, fill(s, english, values, 2, words), out);
     return NEED_LINE;
 }
 
@@ -168,15 +175,14 @@ static enum need
 bad(struct session *s, const char *why, struct buf *out)
 {
     char words[REPLY_WORDS];
-    struct slice reason, text;
+    struct slice reason;
 
     s->named = false;
     s->asking = false;
     if (!is_reached(++s->bad, s->config->max_bad_commands))
         return err(s, why, out);
     reason = text_of(s, why);
-    text = fill(s, "%1; too many bad commands, closing the connection", &reason, 1, words);
-    reply_text(out, false, NULL, 0, text.at, text.len);
+    say(false, NULL, fill(s, "%1; too many bad commands, closing the connection", &reason, 1, words), out);
     return NEED_CLOSE;
 }
 
@@ -296,7 +302,22 @@ session_line(struct session *s, char *line, size_t len, struct buf *out)
     return need;
 }
 
+size_t
+session_line_max(const struct session *s, const char *line, size_t n, size_t limit)
+{
+    bool may = s->state == SESSION_AUTHORIZATION && has_verb(s, VERB_AUTH);
+    bool is_auth = may && n > 4 && line[4] == ' ' && verb_find(line, 4) == VERB_AUTH;
+
+    return (s->asking || is_auth) && limit < SESSION_ANSWER_MAX ? SESSION_ANSWER_MAX : limit;
+}
+
 /* Logging in */
+
+const char *
+session_logon(const struct session *s)
+{
+    return s->kind == LOGIN_SASL ? s->mechanism : s->kind == LOGIN_APOP ? "apop" : "user";
+}
 
 bool
 session_set_name(struct session *s, const char *name, size_t len)
@@ -643,14 +664,14 @@ session_refused(struct session *s, const char *code, const char *text, size_t le
 {
     bool close = counts && is_reached(s->failures + 1, s->config->max_failures);
     char words[REPLY_WORDS];
-    struct slice said = session_text(s, text, len);
+    struct slice said = translate(s, (struct slice){text, len});
     unsigned found;
 
     s->command.secret = (struct slice){0};
     s->failures += counts;
     if (close)
         said = fill(s, "%1; too many failed logins, closing the connection", &said, 1, words);
-    found = reply_text(out, false, code, code ? strlen(code) : 0, said.at, said.len);
+    found = say(false, code, said, out);
     if (fault)
         *fault = found;
     return close ? NEED_CLOSE : NEED_LINE;
@@ -952,8 +973,7 @@ enum need
 session_answer(struct session *s, bool is_ok, const char *code, const char *text, size_t len, unsigned *fault,
                struct buf *out)
 {
-    struct slice said = session_text(s, text, len);
-    unsigned found = reply_text(out, is_ok, code, code ? strlen(code) : 0, said.at, said.len);
+    unsigned found = session_say(s, is_ok, code, text, len, out);
 
     if (fault)
         *fault = found;

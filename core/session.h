@@ -115,6 +115,11 @@ void session_clear(struct session *s);
 /* The greeting; stamp "<…@…>" where APOP is offered, else NULL. */
 enum need session_greet(struct session *s, const char *stamp, struct buf *out);
 
+/* How long the line may be, with its end, that begins with these octets: the
+ * limit for lines, or SESSION_ANSWER_MAX where that is more and it belongs to a
+ * SASL exchange.  May change until its first five octets are there. */
+size_t session_line_max(const struct session *s, const char *line, size_t n, size_t limit);
+
 /* A line without its end; an answer to a challenge, if `asking`.  The slices of s->command point into it
  * until the session needs the next line. */
 enum need session_line(struct session *s, char *line, size_t len, struct buf *out);
@@ -144,12 +149,17 @@ enum need session_challenge(struct session *s, const char *octets, size_t n, str
  * before is forgotten (RFC 2595, section 4). */
 void session_secured(struct session *s);
 
+/* How the client logs in, or has: "user", "apop" or the mechanism's name. */
+const char *session_logon(const struct session *s);
+
 /* The language that was chosen, a tag; LANGUAGE_DEFAULT: none was. */
 const char *session_lang(const struct session *s);
 
-/* An English text of texts_known in the session's language, as long as its
- * config stays what it is; any other text as it is. */
-struct slice session_text(const struct session *s, const char *english, size_t len);
+/* Appends one status line, its text in the session's language if that has it;
+ * code may be NULL.  Returns reply_fault bits.  For lines that no function here
+ * makes. */
+unsigned session_say(const struct session *s, bool ok, const char *code, const char *text, size_t len,
+                     struct buf *out);
 
 /* What was needed is there: goes on with the command. */
 enum need session_resume(struct session *s, struct buf *out);

@@ -243,13 +243,34 @@ l_linebuf_drop(lua_State *L)
 static int
 l_linebuf_limit(lua_State *L)
 {
-    check_linebuf(L)->limit = (size_t)luaL_checkinteger(L, 2);
+    linebuf_limit(check_linebuf(L), (size_t)luaL_checkinteger(L, 2));
     return 0;
 }
 
+/* peek() -> what there is of the next line */
+static int
+l_linebuf_peek(lua_State *L)
+{
+    size_t n;
+    const char *line = linebuf_peek(check_linebuf(L), &n);
+
+    lua_pushlstring(L, line, n);
+    return 1;
+}
+
+/* held() -> all octets of its memory */
+static int
+l_linebuf_held(lua_State *L)
+{
+    struct linebuf *lb = check_linebuf(L);
+
+    lua_pushlstring(L, lb->data ? lb->data : "", lb->cap);
+    return 1;
+}
+
 static const luaL_Reg linebuf_methods[] = {
-    {"feed", l_linebuf_feed}, {"next", l_linebuf_next},   {"rest", l_linebuf_rest},
-    {"drop", l_linebuf_drop}, {"limit", l_linebuf_limit}, {NULL, NULL},
+    {"feed", l_linebuf_feed},   {"next", l_linebuf_next}, {"rest", l_linebuf_rest}, {"drop", l_linebuf_drop},
+    {"limit", l_linebuf_limit}, {"peek", l_linebuf_peek}, {"held", l_linebuf_held}, {NULL, NULL},
 };
 
 /* --- command --- */

@@ -72,9 +72,7 @@ push_name(lua_State *L, struct conn *c)
 static void
 push_logon(lua_State *L, struct conn *c)
 {
-    lua_pushstring(L, c->session.state == SESSION_AUTHORIZATION ? ""
-                      : c->session.kind == LOGIN_APOP           ? "apop"
-                                                                : "user");
+    lua_pushstring(L, c->session.state == SESSION_AUTHORIZATION ? "" : session_logon(&c->session));
 }
 
 static void
@@ -155,6 +153,18 @@ push_tls(lua_State *L, struct conn *c)
 }
 
 static void
+push_utf8(lua_State *L, struct conn *c)
+{
+    lua_pushboolean(L, c->session.utf8);
+}
+
+static void
+push_lang(lua_State *L, struct conn *c)
+{
+    lua_pushstring(L, session_lang(&c->session));
+}
+
+static void
 push_since(lua_State *L, struct conn *c)
 {
     lua_pushnumber(L, (double)time(NULL) - (loop_now() - c->since));
@@ -194,6 +204,8 @@ static const struct field {
     {"remoteport", push_remoteport},
     {"server", push_server},
     {"tls", push_tls},
+    {"utf8", push_utf8},
+    {"lang", push_lang},
     {"since", push_since},
     {"idle", push_idle},
     {"bytes_in", push_bytes_in},

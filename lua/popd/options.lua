@@ -140,6 +140,55 @@ local function tls_option(value)
    return not wrong, nil, wrong
 end
 
+-- One line of UTF-8 without controls, short enough for a reply with a code.
+local function is_line(value)
+   return type(value) == "string" and value ~= "" and #value <= 400 and not value:find("[%c\127]")
+      and utf8.len(value) ~= nil
+end
+
+-- RFC 5646's grammar in short: subtags of 1 to 8 letters and digits.
+local function is_tag(tag)
+   if type(tag) ~= "string" or #tag > 35 or not (tag .. "-"):find("^%a+%-") or tag:lower() == "i-default" then
+      return false
+   end
+   for subtag in (tag .. "-"):gmatch("([^-]*)-") do
+      if not subtag:find("^%w+$") or #subtag > 8 then
+         return false
+      end
+   end
+   return true
+end
+
+local function check_language(tag, language)
+   if not is_tag(tag) then
+      return tostring(tag) .. " is no language tag"
+   end
+   if type(language) ~= "table" or not is_line(language.name) or type(language.texts) ~= "table" then
+      return tag .. " is no { name = \"its name\", texts = { … } }"
+   end
+   for english, text in pairs(language.texts) do
+      if type(english) ~= "string" or not is_line(text) or text:find("^%[") then
+         return ("%s.texts[%q] is no line of UTF-8 (at most 400 octets, no control octets, no [ at its begin)"):format(tag,
+            tostring(english))
+      end
+   end
+end
+
+local function languages(value)
+   local seen, n = {}, 0
+   if type(value) ~= "table" then
+      return false, "a table of languages"
+   end
+   for tag, language in pairs(value) do
+      local wrong = check_language(tag, language) or seen[tag:lower()] and tag .. " is there twice"
+      if wrong then
+         return false, "a table of languages; " .. wrong
+      end
+      seen[tag:lower()], n = true, n + 1
+   end
+   return n <= 64, "a table of at most 64 languages"
+end
+
 local function expire(value)
    return value == false or value == "NEVER" or math.type(value) == "integer" and value >= 0,
       'days (an integer), "NEVER" or false'
@@ -157,6 +206,7 @@ local known = {
    plain_login = { "local", one_of("always", "local", "tls") },
    on = { nil, on },
    commands = { nil, commands },
+   languages = { nil, languages },
    expire = { false, expire },
    login_delay = { false, delay },
    max_connections = { 10000, count },
