@@ -19,13 +19,13 @@ LUA_INCDIR = /usr/include/lua5.4
 
 # The module links to shared libraries; the program carries its own, so that it
 # can be copied alone.
-MODULE_LIBS  = -lev -lmbedcrypto
-PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedcrypto.a -lm -ldl
+MODULE_LIBS  = -lev -lmbedcrypto -lcrypt -lpthread
+PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedcrypto.a -l:libcrypt.a -lm -ldl -lpthread
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command reply maildrop base64 digest proxyproto dotstuff session
-IO    = loop net stream outq log
-LUAC  = task await source fs crypto
+IO    = loop net stream outq log pool
+LUAC  = task await source fs crypto secret
 JOINT = listener conn view steps enter deliver leave server module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
