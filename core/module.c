@@ -5,6 +5,7 @@
 #include "fs.h"
 #include "log.h"
 #include "reply.h"
+#include "saslua.h"
 #include "secret.h"
 #include "server.h"
 #include "source.h"
@@ -272,6 +273,7 @@ luaopen_popd_core(lua_State *L)
     lua_setfield(L, -2, "version");
     new_class(L, "popd.octets", l_nothing);
     crypto_open(L);
+    saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
     source_open(L);
