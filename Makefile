@@ -19,13 +19,15 @@ LUA_INCDIR = /usr/include/lua5.4
 
 # The module links to shared libraries; the program carries its own, so that it
 # can be copied alone.
-MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto
-PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:libmbedcrypto.a -lm -ldl
+MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto -lcrypt -lutf8proc -lpthread
+PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:libmbedcrypto.a -l:libcrypt.a -l:libutf8proc.a \
+	-lm -ldl -lpthread
+PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply maildrop base64 digest proxyproto dotstuff session
-IO    = loop net ticket tlssite tls stream outq log
-LUAC  = task await source fs crypto tlslua
+PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session
+IO    = loop net ticket tlssite tls stream outq log pool
+LUAC  = task await source fs crypto saslua secret tlslua
 JOINT = listener conn secure view steps enter deliver leave server module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
@@ -50,7 +52,7 @@ $(BUILD)/popd/core.so: $(OBJECTS)
 $(BUILD)/testing.o: ALL_CFLAGS += -fvisibility=default
 $(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) testing)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@.new $^ -lmbedcrypto && mv $@.new $@
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@.new $^ $(PURE_LIBS) && mv $@.new $@
 
 $(BUILD)/embedded.c: core/embed.lua $(MODULES)
 	@mkdir -p $(@D)
@@ -147,7 +149,7 @@ layers: all
 	$(call forbid,$(PURE),ev\.h|lua|lauxlib|mbedtls/ssl|sys/socket|netinet|unistd|time\.h|loop|net|stream|outq|log|task|conn|server)
 	$(call forbid,$(IO),lua|lauxlib|command|session|maildrop|reply|dotstuff|task|await|source|conn|server)
 	$(call forbid,$(LUAC),command|session|maildrop|reply|linebuf|conn|server|steps|listener)
-	@$(CC) -shared -Wl,-z,defs -o $(BUILD)/pure.so $(patsubst %,$(BUILD)/%.o,$(PURE)) -lmbedcrypto
+	@$(CC) -shared -Wl,-z,defs -o $(BUILD)/pure.so $(patsubst %,$(BUILD)/%.o,$(PURE)) $(PURE_LIBS)
 	@test "$$(nm -D --defined-only $(BUILD)/popd/core.so | awk '{print $$3}')" = luaopen_popd_core || \
 		{ echo 'layers: core.so exports more than luaopen_popd_core'; false; }
 	@echo 'layers: hold'
@@ -161,7 +163,7 @@ RUNS = -1
 
 $(BUILD)/fuzz/replay-%: fuzz/%.c fuzz/replay.c $(patsubst %,$(BUILD)/%.o,$(PURE))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -fvisibility=hidden,$(ALL_CFLAGS)) -Icore -o $@ $^ -lmbedcrypto
+	$(Q)$(CC) $(filter-out -fvisibility=hidden,$(ALL_CFLAGS)) -Icore -o $@ $^ $(PURE_LIBS)
 
 # The corpora, through the targets, without clang.
 replay: $(patsubst %,$(BUILD)/fuzz/replay-%,$(FUZZERS))
@@ -170,7 +172,7 @@ replay: $(patsubst %,$(BUILD)/fuzz/replay-%,$(FUZZERS))
 build/fuzz/%: fuzz/%.c $(patsubst %,core/%.c,$(PURE))
 	@mkdir -p $(@D)
 	$(Q)clang -std=c11 -D_GNU_SOURCE -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Icore \
-		-o $@ $^ -lmbedcrypto
+		-o $@ $^ $(PURE_LIBS)
 
 ## make fuzz T=60  each fuzz target for T seconds (T=0 RUNS=n: n times), with ASan and UBSan
 fuzz:

@@ -21,13 +21,15 @@ dependencies = {
 external_dependencies = {
    EV = { header = "ev.h" },
    MBEDTLS = { header = "mbedtls/md.h" },
+   CRYPT = { header = "crypt.h" },
+   UTF8PROC = { header = "utf8proc.h" },
 }
 build = {
    type = "make",
    build_target = "module",
    build_variables = {
       CC = "$(CC)",
-      CFLAGS = "$(CFLAGS) -I$(EV_INCDIR) -I$(MBEDTLS_INCDIR)",
+      CFLAGS = "$(CFLAGS) -I$(EV_INCDIR) -I$(MBEDTLS_INCDIR) -I$(CRYPT_INCDIR) -I$(UTF8PROC_INCDIR)",
       LIBFLAG = "$(LIBFLAG)",
       LUA = "$(LUA)",
       LUA_INCDIR = "$(LUA_INCDIR)",

@@ -10,7 +10,8 @@
 #ifndef POPD_COMMAND_H
 #define POPD_COMMAND_H
 
-#include <stddef.h>
+#include "slice.h"
+
 #include <stdint.h>
 
 enum verb {
@@ -35,12 +36,7 @@ enum verb {
 };
 #define VERB_COUNT VERB_OTHER
 
-/* Bytes of the line; not ended by NUL. */
-struct slice {
-    const char *at;
-    size_t len;
-};
-
+/* Its slices point into the line. */
 struct command {
     enum verb verb;
     struct slice keyword; /* as the client wrote it */

@@ -5,6 +5,8 @@
 #include "fs.h"
 #include "log.h"
 #include "reply.h"
+#include "saslua.h"
+#include "secret.h"
 #include "server.h"
 #include "source.h"
 #include "tlslua.h"
@@ -25,12 +27,13 @@
 struct core {
     struct loop loop;
     struct tasks tasks;
+    struct pool pool;
     struct server_common servers;
 };
 
 static const char sink_key, module_key;
 
-/* What closes last: tasks that wait, then the loop. */
+/* What closes last: tasks that wait, the threads, then the loop. */
 static int
 l_gc(lua_State *L)
 {
@@ -38,6 +41,7 @@ l_gc(lua_State *L)
 
     log_forget_sink(core);
     tasks_close(&core->tasks);
+    pool_clear(&core->pool);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -62,6 +66,7 @@ new_core(lua_State *L)
     lua_setmetatable(L, -2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, core);
     tasks_open(&core->tasks, &core->loop, L);
+    pool_init(&core->pool, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;
@@ -279,6 +284,8 @@ luaopen_popd_core(lua_State *L)
     lua_setfield(L, -2, "version");
     new_class(L, "popd.octets", l_nothing);
     crypto_open(L);
+    saslua_open(L);
+    secret_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
     source_open(L);
     tlslua_open(L);
