@@ -2,8 +2,10 @@
 -- @module popd.server
 local backend = require("popd.backend")
 local core = require("popd.core")
+local forms = require("popd.forms")
 local listen = require("popd.listen")
 local options = require("popd.options")
+local sasl = require("popd.sasl")
 local tls = require("popd.tls")
 
 local server = {}
@@ -64,9 +66,14 @@ local function has_own(o)
 end
 
 local function offers_apop(o)
-   local auth = backend.auth(o.auth)
+   local auth = forms.auth(o.auth)
    return auth ~= nil and auth.lookup ~= nil and (auth.secrets or "plain") == "plain"
       and (o.commands or {}).APOP ~= false
+end
+
+-- What AUTH takes: { name, plain, tls, cert }, one each.
+local function mechanisms(o)
+   return (o.commands or {}).AUTH ~= false and sasl.offered(forms.auth(o.auth)) or {}
 end
 
 -- Everything that the core decides without asking, from the options as they are.
@@ -84,6 +91,8 @@ local function tell_core(p)
    told.commands = has_own(o)
    told.capa = capa_lines(o)
    told.apop = offers_apop(o)
+   told.mechanisms = mechanisms(o)
+   p.secrets = type(o.auth) == "table" and o.auth.secrets or nil
    told.plain = o.plain_login
    for _, name in ipairs { "connect", "capa", "retrieved", "quit", "disconnect" } do
       told["on_" .. name] = on[name] ~= nil
@@ -236,6 +245,11 @@ function server.new(name, values)
    p.site = tls.site()
    p.emptied = function()
       finish(p)
+   end
+   p.changed = function()
+      if not p.destroyed then
+         tell_core(p)
+      end
    end
    private[self] = p
    for key, value in pairs(values or {}) do
