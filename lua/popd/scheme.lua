@@ -305,7 +305,7 @@ local function parse_crypt(value)
 end
 
 local function verify_crypt(stored, password)
-   if #password > CRYPT_PASSWORD_MAX or password:find("\0", 1, true) then
+   if #password > CRYPT_PASSWORD_MAX then
       return false -- no hash of crypt(3) is such a password's
    end
    local hash, why = core.crypt(password, stored)
@@ -387,6 +387,13 @@ local function parse(stored)
    return name, entry
 end
 
+-- Whether a password can be this scheme's at all.  To crypt(3) a NUL is the end,
+-- and HMAC, which SCRAM and PBKDF2 are made of, takes no notice of those at a
+-- password's end: two passwords would be one.
+local function is_fit(name, password)
+   return #password <= PASSWORD_MAX and (schemes[name].kind == "plain" or not password:find("\0", 1, true))
+end
+
 local function check_text(value, what, who)
    if type(value) ~= "string" then
       error(("scheme.%s: the %s as a string expected"):format(who, what), 3)
@@ -404,7 +411,7 @@ function scheme.verify(stored, password)
    local name, entry = parse(stored)
    if not name then
       return nil, entry
-   elseif #password > PASSWORD_MAX then
+   elseif not is_fit(name, password) then
       return false
    end
    local same, why = schemes[name].verify(entry, password)
@@ -521,8 +528,8 @@ function scheme.make(name, password, options)
       error(("scheme.make: unknown scheme '%s'; there are: %s"):format(name, table.concat(choices, ", ")), 2)
    end
    local work = work_of(name, options or {})
-   if #password > PASSWORD_MAX then
-      return nil, ("the password is longer than %d octets"):format(PASSWORD_MAX)
+   if not is_fit(name, password) then
+      return nil, ("{%s}: the password is longer than %d octets or has a NUL"):format(name, PASSWORD_MAX)
    end
    local value, why = schemes[name].make(password, work)
    if not value then
