@@ -238,8 +238,8 @@ local function check_language(tag, language)
    end
    for english, text in pairs(language.texts) do
       if type(english) ~= "string" or not is_line(text) or text:find("^%[") then
-         return ("%s.texts[%q] is no line of UTF-8 (at most 400 octets, no control octets, no [ at its begin)"):format(tag,
-            tostring(english))
+         return ("%s.texts[%q] is no line of UTF-8: at most 400 octets, no control octets, no [ at its begin")
+            :format(tag, tostring(english))
       end
    end
 end

@@ -38,7 +38,8 @@ describe("LANG", function()
    end)
 
    it("lists the languages in themselves, before and after the login", function()
-      local list = "+OK languages follow\r\nen English\r\nde Deutsch\r\npt-BR Portugu\u{ea}s\r\ni-default English\r\n.\r\n"
+      local list = "+OK languages follow\r\n"
+         .. "en English\r\nde Deutsch\r\npt-BR Portugu\u{ea}s\r\ni-default English\r\n.\r\n"
       assert.same({ list, "line" }, { say(fresh(), "LANG") })
       assert.same({ list, "line" }, { say(entered(), "LANG") })
    end)

@@ -69,8 +69,8 @@ describe("a language", function()
 end)
 
 describe("UTF-8", function()
-   local good = { "", "a", "\u{80}", "\u{7ff}", "\u{800}", "\u{d7ff}", "\u{e000}", "\u{ffff}", "\u{10000}", "\u{10ffff}",
-      "J\u{f6}rg", "\0" }
+   local good = { "", "a", "\u{80}", "\u{7ff}", "\u{800}", "\u{d7ff}", "\u{e000}", "\u{ffff}", "\u{10000}",
+      "\u{10ffff}", "J\u{f6}rg", "\0" }
    for _, text in ipairs(good) do
       it(("is %q"):format(text), function()
          assert.is_true(is_utf8(text))
