@@ -51,7 +51,8 @@ describe("popd-lua", function()
          assert.equal(0, status)
          assert.equal("", err)
          for _, flag in ipairs {
-            "--maildir", "--users", "--port", "--address", "--plain-login", "--log", "-e", "--help", "--version",
+            "--maildir", "--users", "--port", "--address", "--plain-login", "--cert", "--key", "--tls-port",
+            "--user", "--log", "-e", "--help", "--version",
          } do
             contains(out, flag)
          end
@@ -252,8 +253,9 @@ describe("popd-lua", function()
       it("does not end when nobody reads its log any more", function()
          local fifo = path("log")
          files.run("mkfifo %s", fifo)
-         local redirected = { "sh", "-c", 'exec "$0" "$1" >"$2" 2>&1', program.popd_lua()[1] }
-         started = program.start(redirected, script(site), fifo)
+         local redirected = { "sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", fifo }
+         table.move(program.popd_lua(), 1, 3, #redirected + 1, redirected)
+         started = program.start(redirected, script(site))
          local log = assert(io.open(fifo))
          local port = log:read("l"):match("port=(%d+)")
          log:close()
@@ -286,6 +288,17 @@ describe("popd-lua", function()
             assert.is_nil(c:line())
          end)
       end
+
+      it("goes on at SIGHUP, also at a second one", function()
+         start(script(site))
+         local port = started:port()
+         for _ = 1, 2 do
+            started:signal("HUP")
+            local c = program.connect(port)
+            assert.equal("+OK", c:say("NOOP", "QUIT"):sub(1, 3))
+            c:close()
+         end
+      end)
 
       it("lets a session go on and delete, and accepts no other", function()
          files.run("mkdir -p %s", path("mail/joe/new"))
@@ -361,8 +374,8 @@ describe("popd-lua", function()
    describe("copied alone", function()
       it("works in an empty directory, without anything else of the project", function()
          local home = path("empty")
-         files.run("mkdir %s; cp %s %s", home, program.popd_lua()[1], home)
-         local alone = { "env", "-i", "-C", home, "./popd-lua" }
+         files.run("mkdir %s; cp %s %s", home, program.path(), home)
+         local alone = { "env", "-i", "-C", home, "./popd-lua", table.unpack(files.as_oneself()) }
          local status, out, err = program.run(alone, "-e", [[
             for _, name in ipairs { "popd.maildir", "popd.memory", "popd.passwd", "popd.fs", "popd.listen" } do
                require(name)
