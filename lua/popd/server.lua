@@ -327,7 +327,10 @@ function Server:up()
    if when_up then
       when_up()
    end
-   core.log("info", "listening", { server = p.name, port = p.port, address = p.options.address or "all" })
+   for _, entry in ipairs(p.listeners) do
+      local address = entry.spec.address or p.options.address or "all"
+      core.log("info", "listening", { server = p.name, port = entry.socket.port, address = address })
+   end
    return self
 end
 

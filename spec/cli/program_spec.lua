@@ -83,6 +83,13 @@ describe("popd-lua", function()
          { { "--maildir", ".", "--users", "/dev/null", "--port", "70000" }, 2, "70000" },
          { { "--maildir", ".", "--users", "/nowhere/users" },             1, "/nowhere/users: No such file" },
          { { "--maildir", ".", "--users", "/dev/null", "--plain-login", "maybe" }, 2, "plain_login" },
+         { { "--maildir", ".", "--users", "/dev/null", "--cert", "x" },   2, "--cert and --key go together" },
+         { { "--maildir", ".", "--users", "/dev/null", "--tls-port", "0" }, 2, "--tls-port needs --cert" },
+         { { "--maildir", ".", "--users", "/dev/null", "--cert", "/nowhere/c", "--key", "x", "--port", "0" },
+            1, "/nowhere/c" },
+         { { "--maildir", ".", "--users", "/dev/null", "--cert", "x", "--key", "y", "--tls-port", "many" },
+            2, "got many" },
+         { { "--cert", "x", "--key", "y", "-e", "" },                     2, "goes with --maildir" },
          { { "--maildir", "%q", "--users", "/dev/null", "--port", "0" },  2, "root" },
          { { "/nowhere/server.lua" },                                     1, "/nowhere/server.lua" },
       }
@@ -122,6 +129,53 @@ describe("popd-lua", function()
          assert.equal("Subject: hi\r\n\r\n.hello\r\n", c:fetch(1))
          assert.equal("+OK", c:say("DELE 1", "QUIT"):sub(1, 3))
          assert.is_false(files.exists(path("mail/ann/new/1.x")))
+      end)
+
+      describe("with a certificate", function()
+         local function curl(...)
+            local status, out, err = program.run({ "curl", "-sS", "--cacert", path("cert.pem") }, ...)
+            assert.equal(0, status, err)
+            return out
+         end
+
+         local function rule(name, f)
+            it(name, function()
+               if os.execute("command -v curl >/dev/null 2>&1") ~= true then
+                  return pending("curl is not installed")
+               end
+               files.run("%s cert --out %s localhost >/dev/null", program.path(), dir)
+               files.run("mkdir -p %s", path("mail/ann/new"))
+               files.put(path("mail/ann/new/1.x"), "Subject: hi\n\nhello\n")
+               files.put(path("users"), "ann:secret\n")
+               f()
+            end)
+         end
+
+         local function serve(...)
+            start("--maildir", path("mail"), "--users", path("users"), "--port", "0", "--plain-login", "tls",
+               "--cert", path("cert.pem"), "--key", path("key.pem"), ...)
+            return started:port()
+         end
+
+         rule("offers STLS", function()
+            local port = serve()
+            assert.equal("Subject: hi\r\n\r\nhello\r\n",
+               curl("--ssl-reqd", ("pop3://ann:secret@localhost:%d/1"):format(port)))
+         end)
+
+         rule("encrypts from the start on --tls-port", function()
+            serve("--tls-port", "0")
+            assert.equal("Subject: hi\r\n\r\nhello\r\n",
+               curl(("pop3s://ann:secret@localhost:%d/1"):format(started:port())))
+         end)
+
+         rule("reads another one at SIGHUP", function()
+            local port = serve()
+            files.run("%s cert --force --out %s localhost >/dev/null", program.path(), dir)
+            started:signal("HUP")
+            started:wait_for("certificates were read again")
+            curl("--ssl-reqd", ("pop3://ann:secret@localhost:%d/1"):format(port))
+         end)
       end)
 
       it("knows %n and %d in the Maildir's path", function()
