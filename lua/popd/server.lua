@@ -12,6 +12,7 @@ local server = {}
 
 local servers = {} -- by name
 local open_servers, when_none = 0, nil -- those that still have something open
+local when_up -- the program's: what it does when a server went up
 
 -- What belongs to each server object; nothing of it can be reached from outside.
 local private = setmetatable({}, { __mode = "k" })
@@ -287,6 +288,23 @@ function server.drain(f)
    end
 end
 
+--- Whether any server is up.
+-- @treturn boolean
+function server.is_any_up()
+   for _, one in pairs(servers) do
+      if private[one].state == "up" then
+         return true
+      end
+   end
+   return false
+end
+
+--- Says what to do when a server went up, before its first client.
+-- @func f
+function server.when_up(f)
+   when_up = f
+end
+
 -- Methods -------------------------------------------------------------------
 
 --- Opens all its listeners, or none.  Up already: nothing happens.  Raises with
@@ -320,7 +338,13 @@ function Server:up()
    end
    p.port = p.listeners[1].socket.port
    p.state = "up"
-   core.log("info", "listening", { server = p.name, port = p.port, address = p.options.address or "all" })
+   if when_up then
+      when_up()
+   end
+   for _, entry in ipairs(p.listeners) do
+      local address = entry.spec.address or p.options.address or "all"
+      core.log("info", "listening", { server = p.name, port = entry.socket.port, address = address })
+   end
    return self
 end
 
