@@ -32,8 +32,11 @@ local FORMS = { popd = true, dovecot = true }
 -- signs: RFC 5803's form of SCRAM.
 local SCRAM = "^({[Ss][Cc][Rr][Aa][Mm]%-[^}]*}%d+:[^:$]*%$[^:]*:[^:]*)(.*)$"
 
--- The password's field and those behind it.
-local function take_fields(rest)
+--- Takes a line apart.
+-- @string rest what stands behind the name and its `:`
+-- @treturn string the password's field
+-- @treturn table the fields behind it
+function passwd.split(rest)
    local password, behind = rest:match(SCRAM)
    if not password then
       password, behind = rest:match("^([^:]*)(.*)$")
@@ -45,7 +48,10 @@ local function take_fields(rest)
    return password, fields
 end
 
-local function looks_like_dovecot(fields)
+--- Whether a line has Dovecot's form, by the fields behind its password.
+-- @tparam table fields
+-- @treturn boolean
+function passwd.looks_like_dovecot(fields)
    return #fields >= 4 and fields[1]:find("^%d*$") ~= nil and fields[2]:find("^%d*$") ~= nil
 end
 
@@ -81,10 +87,10 @@ local function parse_line(line, form)
    elseif name:find("^%s") or name:find("%s$") then
       return false, "blanks around the name" .. FORMAT
    end
-   local password, fields = take_fields(rest)
+   local password, fields = passwd.split(rest)
    if password == "" then
       return false, "the password is missing" .. FORMAT
-   elseif form == "dovecot" or not form and looks_like_dovecot(fields) then
+   elseif form == "dovecot" or not form and passwd.looks_like_dovecot(fields) then
       local user, why = dovecot_user(name, password, fields, form)
       return user and name or false, user or why
    end
