@@ -72,10 +72,12 @@ $(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o
 
 PORT = 1100
 
-## make run        serves a small demo Maildir on PORT (1100), sets up what it needs
+## make run        serves a small demo Maildir on PORT (1100) and, with TLS, the next; sets up what it needs
 run:
 	@.ci/setup build
 	@$(MAKE) --no-print-directory all
+	@mkdir -p $(BUILD)/demo
+	@[ -e $(BUILD)/demo/cert.pem ] || $(BUILD)/popd-lua cert --out $(BUILD)/demo localhost 127.0.0.1 >/dev/null
 	@$(BUILD)/popd-lua $(AS_ROOT) examples/demo.lua $(BUILD)/demo $(PORT)
 
 # Specs run with the built module and program before any that are installed.
