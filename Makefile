@@ -6,6 +6,8 @@ GENERATOR = $(LUA)
 
 # A comma for the arguments of call.
 , := ,
+# Root has to say whom the program is to serve as.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--user root)
 BUSTED   = $(LUA) $$(command -v busted)
 CC       = gcc
 CFLAGS   = -O2 -g
@@ -26,9 +28,9 @@ PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session
-IO    = loop net ticket tlssite tls stream outq log pool
+IO    = loop net ticket tlssite tls stream outq log pool cert terminal
 LUAC  = task await source fs crypto saslua secret tlslua
-JOINT = listener conn secure view steps enter deliver leave server module
+JOINT = listener conn secure view steps enter deliver leave server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
 	-DPOPD_VERSION='"$(VERSION)"' -I$(LUA_INCDIR)
@@ -70,11 +72,13 @@ $(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o
 
 PORT = 1100
 
-## make run        serves a small demo Maildir on PORT (1100), sets up what it needs
+## make run        serves a small demo Maildir on PORT (1100) and, with TLS, the next; sets up what it needs
 run:
 	@.ci/setup build
 	@$(MAKE) --no-print-directory all
-	@$(BUILD)/popd-lua examples/demo.lua $(BUILD)/demo $(PORT)
+	@mkdir -p $(BUILD)/demo
+	@[ -e $(BUILD)/demo/cert.pem ] || $(BUILD)/popd-lua cert --out $(BUILD)/demo localhost 127.0.0.1 >/dev/null
+	@$(BUILD)/popd-lua $(AS_ROOT) examples/demo.lua $(BUILD)/demo $(PORT)
 
 # Specs run with the built module and program before any that are installed.
 SPECS    = spec
@@ -91,6 +95,11 @@ test:
 specs: all $(BUILD)/popd/testing.so replay
 	@$(RUN_SPECS)
 
+## make test-debian13  the specs in a Debian 13 of its own (root; needs a Debian mirror)
+test-debian13:
+	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
+	@.ci/debian13
+
 ## make peers      installs the servers that specs compare with; starts none
 peers:
 	@.ci/setup peers
@@ -101,7 +110,7 @@ define sanitize
 	@.ci/setup test check
 	@rm -f build/$(1)/report.*
 	@$(MAKE) --no-print-directory specs BUILD=build/$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' \
-		LUA='build/$(1)/popd-lua --log warning' GENERATOR=$(LUA) WRAP='env POPD_INTERPRETER=$(CURDIR)/build/$(1)/popd-lua $(3)'
+		LUA='build/$(1)/popd-lua --log warning $(AS_ROOT)' GENERATOR=$(LUA) WRAP='env POPD_INTERPRETER=$(CURDIR)/build/$(1)/popd-lua $(3)'
 	@! cat build/$(1)/report.* 2>/dev/null
 endef
 
@@ -204,6 +213,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test specs peers asan tsan valgrind check check-tools format format-check lint layers replay fuzz \
+.PHONY: all help run test test-debian13 specs peers asan tsan valgrind check check-tools format format-check lint layers replay fuzz \
 	module install clean
 .SECONDARY:

@@ -440,9 +440,9 @@ on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
     task_start(s->tasks, &none, push_handler, end_handler, s, NULL);
 }
 
-/* signal(number, f): f runs as a task at the first such signal, and the second
- * ends the process.  For the program, never for the module: signals belong to
- * the process. */
+/* signal(number, f [, each]): f runs as a task at the first such signal, and the
+ * second ends the process; or, if `each` is true, f runs at every one.  For the
+ * program, never for the module: signals belong to the process. */
 static int
 l_signal(lua_State *L)
 {
@@ -461,7 +461,8 @@ l_signal(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, s); /* for the rest of the process */
     ev_signal_start(ts->loop->ev, &s->watcher);
     ev_unref(ts->loop->ev);
-    take_signal(number);
+    if (!lua_toboolean(L, 3))
+        take_signal(number);
     return 0;
 }
 

@@ -1,9 +1,12 @@
 #include "crypto.h"
 
 #include "base64.h"
+#include "cert.h"
 #include "digest.h"
+#include "terminal.h"
 
 #include <lauxlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 #define RANDOM_MAX 256 /* what the system gives in one piece */
@@ -164,18 +167,116 @@ l_random(lua_State *L)
     return 1;
 }
 
+/* The names in the table at index 1, kept alive by it; returns how many. */
+static size_t
+take_hosts(lua_State *L, const char **hosts)
+{
+    lua_Unsigned n;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    n = lua_rawlen(L, 1);
+    luaL_argcheck(L, n >= 1 && n <= CERT_HOSTS_MAX, 1, "1 to 100 hosts expected");
+    for (lua_Unsigned i = 0; i < n; i++) {
+        if (lua_rawgeti(L, 1, (lua_Integer)i + 1) != LUA_TSTRING)
+            luaL_error(L, "certificate: a host is a string");
+        hosts[i] = lua_tostring(L, -1);
+        if (strlen(hosts[i]) != lua_rawlen(L, -1))
+            hosts[i] = ""; /* what has a NUL in it is no host */
+        lua_pop(L, 1);
+    }
+    return (size_t)n;
+}
+
+static int
+l_pair_gc(lua_State *L)
+{
+    cert_clear(luaL_checkudata(L, 1, "popd.pair"));
+    return 0;
+}
+
+/* A pair that is given back also where pushing it raises. */
+static struct cert_pair *
+new_pair(lua_State *L)
+{
+    struct cert_pair *p = lua_newuserdatauv(L, sizeof *p, 0);
+
+    *p = (struct cert_pair){0};
+    luaL_setmetatable(L, "popd.pair");
+    return p;
+}
+
+/* certificate({ hosts }, days) -> certificate, key (PEM), or nil and the reason */
+static int
+l_certificate(lua_State *L)
+{
+    const char *hosts[CERT_HOSTS_MAX], *why;
+    lua_Integer days = luaL_checkinteger(L, 2);
+    size_t n = take_hosts(L, hosts);
+    struct cert_pair *p = new_pair(L);
+
+    luaL_argcheck(L, days >= 1 && days <= CERT_DAYS_MAX, 2, "1 to 36500 days expected");
+    for (size_t i = 0; i < n; i++)
+        if (cert_host_kind(hosts[i]) == CERT_NO_HOST) {
+            lua_pushnil(L);
+            lua_pushfstring(L, "'%s' is neither a host's name nor an address", hosts[i]);
+            return 2;
+        }
+    if (!cert_make(hosts, n, (unsigned)days, p, &why)) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    lua_pushstring(L, p->cert);
+    lua_pushstring(L, p->key);
+    cert_clear(p);
+    return 2;
+}
+
+#define SECRET_MAX 1024
+
+/* ask_secret(prompt) -> a line of standard input, whether from a terminal; or
+ * nil and the reason */
+static int
+l_ask_secret(lua_State *L)
+{
+    const char *prompt = luaL_checkstring(L, 1), *why;
+    char line[SECRET_MAX];
+    size_t n;
+
+    if (!terminal_read_secret(prompt, line, sizeof line, &n, &why)) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    lua_pushlstring(L, line, n);
+    digest_wipe(line, sizeof line);
+    lua_pushboolean(L, terminal_is_there());
+    return 2;
+}
+
 void
 crypto_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"hash", l_hash},         {"equal", l_equal},   {"apop", l_apop},
-        {"digest", l_digest},     {"hmac", l_hmac},     {"base64", l_base64},
-        {"unbase64", l_unbase64}, {"random", l_random}, {NULL, NULL},
+        {"hash", l_hash},
+        {"equal", l_equal},
+        {"apop", l_apop},
+        {"digest", l_digest},
+        {"hmac", l_hmac},
+        {"base64", l_base64},
+        {"unbase64", l_unbase64},
+        {"random", l_random},
+        {"certificate", l_certificate},
+        {"ask_secret", l_ask_secret},
+        {NULL, NULL},
     };
 
     luaL_setfuncs(L, functions, 0);
     luaL_newmetatable(L, "popd.hash");
     lua_pushcfunction(L, l_hash_gc);
     lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    luaL_newmetatable(L, "popd.pair");
+    lua_pushcfunction(L, l_pair_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 2);
 }

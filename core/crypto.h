@@ -1,5 +1,6 @@
 /*
- * crypto - hashes, base64, comparisons and randomness, as Lua has them.
+ * crypto - hashes, base64, comparisons, randomness and certificates, as Lua has
+ * them.
  *
  * Strings in, strings out; nothing here waits (what is slow by intent does:
  * see secret.h).
@@ -10,7 +11,8 @@
 #include <lua.h>
 
 /* Adds to the table on top of the stack: hash, equal, apop, digest, hmac,
- * base64, unbase64, random.  [-0, +0, e] */
+ * base64, unbase64, random, certificate,
+ * ask_secret.  [-0, +0, e] */
 void crypto_open(lua_State *L);
 
 #endif

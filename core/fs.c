@@ -228,7 +228,7 @@ l_stat(lua_State *L)
 
     if (fstatat(AT_FDCWD, path, &st, flags) != 0)
         return fail(L, "stat", path, errno);
-    lua_createtable(L, 0, 8);
+    lua_createtable(L, 0, 9);
     lua_pushstring(L, type_of_mode(st.st_mode));
     lua_setfield(L, -2, "type");
     lua_pushnumber(L, (lua_Number)st.st_mtim.tv_sec + (lua_Number)st.st_mtim.tv_nsec / 1e9);
@@ -239,6 +239,7 @@ l_stat(lua_State *L)
     set_integer(L, "nlink", (lua_Integer)st.st_nlink);
     set_integer(L, "mode", (lua_Integer)(st.st_mode & 07777));
     set_integer(L, "uid", (lua_Integer)st.st_uid);
+    set_integer(L, "gid", (lua_Integer)st.st_gid);
     return 1;
 }
 
@@ -297,6 +298,25 @@ l_rmdir(lua_State *L)
     const char *path = check_path(L, 1);
 
     return result(L, rmdir(path), "rmdir", path);
+}
+
+static int
+l_chmod(lua_State *L)
+{
+    const char *path = check_path(L, 1);
+
+    luaL_checkinteger(L, 2);
+    return result(L, chmod(path, opt_mode(L, 2, 0)), "chmod", path);
+}
+
+static int
+l_chown(lua_State *L)
+{
+    const char *path = check_path(L, 1);
+    uid_t uid = (uid_t)luaL_checkinteger(L, 2);
+    gid_t gid = (gid_t)luaL_checkinteger(L, 3);
+
+    return result(L, lchown(path, uid, gid), "chown", path);
 }
 
 /* Never waits for the other end of a FIFO. */
@@ -762,7 +782,8 @@ static const luaL_Reg functions[] = {
     {"read", l_read},           {"octets", l_octets},
     {"octets_of", l_octets_of}, {"generation", l_generation},
     {"sha256", l_sha256},       {"hash62", l_hash62},
-    {"lockfile", l_lockfile},   {NULL, NULL},
+    {"lockfile", l_lockfile},   {"chmod", l_chmod},
+    {"chown", l_chown},         {NULL, NULL},
 };
 
 static const luaL_Reg lockfile_methods[] = {

@@ -20,9 +20,10 @@
  *   scandir(dir) -> names, types      without "." and ".."; see stat for types
  *   stat(path [, follow])             { type = "file" | "directory" | "link" |
  *                                     "other", size, mtime, ino, dev, nlink,
- *                                     mode, uid }; links are not followed
+ *                                     mode, uid, gid }; links are not followed
  *   size(path)                        octets of a regular file, as stored
  *   rename(a, b), link(a, b), unlink(path), mkdir(path [, mode]), rmdir(path)
+ *   chmod(path, mode), chown(path, uid, gid)
  *   fsync(path)                       a file or a directory
  *   write(path, data [, mode])        a new file, whole and on disk, or none
  *   read(path [, max])                all of it; more than max is a failure

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "reply.h"
 #include "saslua.h"
+#include "sandbox.h"
 #include "secret.h"
 #include "server.h"
 #include "source.h"
@@ -290,6 +291,7 @@ luaopen_popd_core(lua_State *L)
     source_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);
+    sandbox_open(L);
     fs_open(L);
     lua_setfield(L, -2, "fs");
     return 1;

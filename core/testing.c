@@ -1036,6 +1036,18 @@ l_session_held(lua_State *L)
     return 1;
 }
 
+/* line_max(begin, limit) -> octets */
+static int
+l_session_line_max(lua_State *L)
+{
+    struct session *s = check_session(L);
+    size_t n;
+    const char *line = luaL_checklstring(L, 2, &n);
+
+    lua_pushinteger(L, (lua_Integer)session_line_max(s, line, n, (size_t)luaL_checkinteger(L, 3)));
+    return 1;
+}
+
 /* challenge(octets) */
 static int
 l_session_challenge(lua_State *L)
@@ -1244,18 +1256,31 @@ l_session_info(lua_State *L)
 }
 
 static const luaL_Reg session_methods[] = {
-    {"greet", l_session_greet},         {"line", l_session_line},
-    {"too_long", l_session_too_long},   {"unknown", l_session_unknown},
-    {"opened", l_session_opened},       {"refused", l_session_refused},
-    {"resume", l_session_resume},       {"sending", l_session_sending},
-    {"answer", l_session_answer},       {"done", l_session_done},
-    {"more", l_session_more},           {"updated", l_session_updated},
-    {"capa", l_session_capa},           {"no_dele", l_session_no_dele},
-    {"no_plain", l_session_no_plain},   {"maildrop", l_session_maildrop},
-    {"info", l_session_info},           {"held", l_session_held},
-    {"challenge", l_session_challenge}, {"secured", l_session_secured},
-    {"set_name", l_session_set_name},   {"set", l_session_set},
-    {"forget", l_session_forget},       {NULL, NULL},
+    {"greet", l_session_greet},
+    {"line", l_session_line},
+    {"too_long", l_session_too_long},
+    {"unknown", l_session_unknown},
+    {"opened", l_session_opened},
+    {"refused", l_session_refused},
+    {"resume", l_session_resume},
+    {"sending", l_session_sending},
+    {"answer", l_session_answer},
+    {"done", l_session_done},
+    {"more", l_session_more},
+    {"updated", l_session_updated},
+    {"capa", l_session_capa},
+    {"no_dele", l_session_no_dele},
+    {"no_plain", l_session_no_plain},
+    {"maildrop", l_session_maildrop},
+    {"info", l_session_info},
+    {"held", l_session_held},
+    {"challenge", l_session_challenge},
+    {"secured", l_session_secured},
+    {"set_name", l_session_set_name},
+    {"set", l_session_set},
+    {"forget", l_session_forget},
+    {"line_max", l_session_line_max},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

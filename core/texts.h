@@ -8,7 +8,7 @@
 #ifndef POPD_TEXTS_H
 #define POPD_TEXTS_H
 
-#include "command.h"
+#include "slice.h"
 
 #include <stdbool.h>
 

@@ -1,5 +1,7 @@
 -- What `make run` serves: a Maildir of a few messages made on the spot, for the
--- user demo with the password demo, on this machine only.
+-- user demo with the password demo, on this machine only.  Where DIRECTORY holds
+-- a certificate, made by `popd-lua cert --out DIRECTORY localhost 127.0.0.1`, TLS
+-- is there too: by STLS, and from the start on the port after PORT.
 --
 --     popd-lua examples/demo.lua DIRECTORY [PORT]
 local popd = require("popd")
@@ -46,9 +48,13 @@ for number, text in ipairs(messages) do
    deliver(root .. "/demo", number, text)
 end
 
+local cert, key = root .. "/cert.pem", root .. "/key.pem"
+local has_cert = fs.stat(cert) ~= nil
+
 local server = popd.new("demo", {
    port = port,
    address = "127.0.0.1",
+   tls = has_cert and { cert = cert, key = key } or nil,
    auth = {
       lookup = function(name)
          if name == "demo" then
@@ -59,6 +65,8 @@ local server = popd.new("demo", {
    storage = maildir.new { root = root .. "/%s" },
 })
 
+local tls = has_cert and server:listen { port = port == 0 and 0 or port + 1, address = "127.0.0.1", tls = "implicit" }
+
 server:up()
 port = server:cget("port")
 print(([[
@@ -66,7 +74,15 @@ print(([[
 
     curl pop3://demo:demo@127.0.0.1:%d/       # lists them
     curl pop3://demo:demo@127.0.0.1:%d/1      # fetches the first
+]]):format(#messages, port, port, port))
+if tls then
+   print(([[
+Encrypted, by STLS and from the start (port %d):
 
-Ctrl-C ends the server.]]):format(#messages, port, port, port))
+    curl --cacert %s --ssl-reqd pop3://demo:demo@localhost:%d/1
+    curl --cacert %s pop3s://demo:demo@localhost:%d/1
+]]):format(tls.port, cert, port, cert, tls.port))
+end
+print("Ctrl-C ends the server.")
 io.stdout:flush()
 popd.run()

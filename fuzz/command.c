@@ -42,11 +42,13 @@ check_arguments(const struct command *c)
 {
     bool login = c->verb == VERB_USER || c->verb == VERB_APOP;
     bool secret = c->verb == VERB_PASS || c->verb == VERB_APOP;
+    bool maybe = c->verb == VERB_AUTH || c->verb == VERB_LANG;
 
-    must(login == (c->name.len > 0));
-    must(secret == (c->secret.len > 0));
+    must(maybe ? (c->name.at != NULL) == (c->name.len > 0) : login == (c->name.len > 0));
+    must(maybe ? (c->secret.at != NULL) == (c->secret.len > 0) : secret == (c->secret.len > 0));
+    must(c->verb != VERB_AUTH || c->name.at || !c->secret.at);
     must(!needs_number(c->verb) || c->number > 0);
-    must(!login || !memchr(c->name.at, ' ', c->name.len));
+    must(!c->name.at || !memchr(c->name.at, ' ', c->name.len));
 }
 
 /* PASS's blanks belong to the password; any other line may have some more. */

@@ -3,6 +3,8 @@
  * outcome.  Replies are well-formed, needs fit the state, totals are true. */
 #include "../core/session.h"
 
+#include "../core/base64.h"
+#include "../core/digest.h"
 #include "../core/reply.h"
 
 #include <stdlib.h>
@@ -66,10 +68,39 @@ set_uids(struct session *s, struct input *in)
     }
 }
 
+/* Of any octets, and any length up to 255; sometimes longer than a reply. */
+static enum need
+ask_more(struct session *s, struct input *in, struct buf *out)
+{
+    size_t n = choose(in), left = (size_t)(in->end - in->at);
+    enum need need;
+
+    n = n < left ? n : left;
+    need = session_challenge(s, (const char *)in->at, n, out);
+    must(need == NEED_CLOSE || s->asking);
+    must(need == NEED_CLOSE || (out->len == 4 + BASE64_TEXT(n) && memcmp(out->data, "+ ", 2) == 0));
+    must(s->round <= SESSION_ROUNDS_MAX + 1);
+    in->at += n;
+    return need;
+}
+
+/* What the caller does once the secret was used. */
+static void
+wipe(const struct session *s)
+{
+    if (s->command.secret.at)
+        digest_wipe((void *)(uintptr_t)s->command.secret.at, s->command.secret.len);
+}
+
 static enum need
 log_in(struct session *s, struct input *in, struct buf *out)
 {
     uint8_t how = choose(in);
+
+    wipe(s);
+    if (s->kind == LOGIN_SASL && how % 4 == 3)
+        return ask_more(s, in, out);
+    must(s->kind != LOGIN_SASL || session_set_name(s, "ann", 3));
 
     if (how % 4 == 0)
         return session_refused(s, how & 4 ? "AUTH" : NULL, "no", 2, how & 8, NULL, out);
@@ -115,7 +146,9 @@ meet(struct session *s, enum need need, struct input *in, struct buf *out)
 
     switch (need) {
     case NEED_LOGIN:
-        must(s->state == SESSION_AUTHORIZATION && s->name.len > 0 && s->command.secret.len > 0);
+        must(s->state == SESSION_AUTHORIZATION && !s->asking);
+        must(s->kind == LOGIN_SASL ? s->mechanism[0] && s->name.len == 0
+                                   : s->name.len > 0 && s->command.secret.len > 0);
         return log_in(s, in, out);
     case NEED_OCTETS:
         must(transaction && s->number <= s->maildrop.count);
@@ -138,6 +171,11 @@ meet(struct session *s, enum need need, struct input *in, struct buf *out)
         return tell_capa(s, out);
     case NEED_COMMAND:
         return own_command(s, in, out);
+    case NEED_TLS:
+        must(s->stls && !s->tls && s->state == SESSION_AUTHORIZATION);
+        s->cert = choose(in) & 1;
+        session_secured(s);
+        return NEED_LINE;
     case NEED_UPDATE:
         must(s->state == SESSION_UPDATE && out->len == 0);
         return session_updated(s, choose(in) & 1 ? "some messages were not removed" : NULL, out);
@@ -163,6 +201,8 @@ check_reply(const struct buf *out)
     bool first = true, dot = false;
 
     must(!out->failed && out->len > 0);
+    if (*at == '+' && at[1] == ' ')
+        return; /* a challenge: checked when it was made */
     for (const char *lf; at < end; at = lf + 1, first = false) {
         lf = memchr(at, '\n', (size_t)(end - at));
         must(!dot && lf && lf > at && lf[-1] == '\r');
@@ -194,14 +234,36 @@ check_totals(const struct maildrop *m)
     must((maildrop_next_marked(m, 0) != 0) == (kept < m->count));
 }
 
+static bool
+is_auth(const char *line, size_t len)
+{
+    return len > 4 && line[4] == ' ' && verb_find(line, 4) == VERB_AUTH;
+}
+
+/* A line that belongs to a login holds nothing of it once it was served: not
+ * from where an answer begins, or what is behind AUTH's mechanism. */
+static void
+check_wiped(const char *line, size_t len, size_t from)
+{
+    while (from && from < len && line[from] != ' ' && line[from])
+        from++;
+    for (size_t i = from; i < len; i++)
+        must(line[i] == '\0' || line[i] == ' ' || line[i] == '*' || line[i] == '=');
+}
+
 /* One line, up to the next need for one.  False: the session has ended. */
 static bool
 step(struct session *s, struct input *in)
 {
     struct buf out = {0};
+    bool answer = s->asking;
     size_t len;
     char *line = next_line(in, &len);
-    enum need need = len > 60 ? session_too_long(s, &out) : session_line(s, line, len, &out);
+    bool login = answer || is_auth(line, len);
+    bool too_long = len > session_line_max(s, line, len, 60);
+    enum need need = too_long ? session_too_long(s, &out) : session_line(s, line, len, &out);
+
+    must(!answer || need == NEED_LOGIN || !s->asking);
 
     for (int i = 0; need != NEED_LINE && need != NEED_CLOSE; i++) {
         must(i < 100);
@@ -209,10 +271,48 @@ step(struct session *s, struct input *in)
     }
     check_reply(&out);
     check_totals(&s->maildrop);
+    if (login && !too_long)
+        check_wiped(line, len, answer ? 0 : 5);
+    must(!s->lang[0] || strcmp(s->lang, "en") == 0 || strcmp(s->lang, "de-CH") == 0);
     must(need == NEED_CLOSE || s->state != SESSION_UPDATE);
     buf_clear(&out);
     free(line);
     return need == NEED_LINE;
+}
+
+static const struct session_mechanism mechanisms[] = {{.name = "X"},
+                                                      {.name = "PLAIN", .plain = true},
+                                                      {.name = "Y-PLUS", .tls = true},
+                                                      {.name = "Z", .cert = true}};
+
+/* Longer than a reply, of odd octets and places. */
+static const struct text texts[] = {
+    {{"no such message", 15}, {"%1%2%%9\xc3\xa4\r\n", 11}},
+    {{"%1 messages (%2 octets)", 23}, {"%2 %1 %1", 8}},
+    {{"unknown command", 15}, {"", 0}},
+    {{"%1; too many bad commands, closing the connection", 49}, {"%1%1%1%1%1%1%1%1%1", 18}},
+};
+
+static const struct language languages[] = {
+    {.tag = "de-CH", .name = "D", .texts = texts, .count = sizeof texts / sizeof texts[0]}};
+
+/* What came with TLS, SASL and languages. */
+static void
+add_logins(struct session_config *config)
+{
+    config->mechanisms = mechanisms;
+    config->mechanism_count = sizeof mechanisms / sizeof mechanisms[0];
+    config->languages = languages;
+    config->language_count = 1;
+}
+
+static void
+choose_transport(struct session *s, uint8_t choice)
+{
+    s->stls = choice & 1;
+    s->tls = choice & 2;
+    s->cert = (choice & 6) == 6;
+    s->no_plain = choice & 8;
 }
 
 static struct session_config
@@ -233,11 +333,16 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct input in = {data, data + n};
-    struct session_config config = config_of(choose(&in));
+    uint8_t choice = choose(&in);
+    struct session_config config = config_of(choice);
     struct session s;
     struct buf out = {0};
 
+    if (choice & 128)
+        add_logins(&config);
     session_init(&s, &config);
+    if (choice & 128)
+        choose_transport(&s, choose(&in));
     must(session_greet(&s, choose(&in) & 1 ? "<1.2@example>" : NULL, &out) == NEED_LINE);
     check_reply(&out);
     buf_clear(&out);

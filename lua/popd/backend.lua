@@ -7,6 +7,7 @@
 local ask_module = require("popd.ask")
 local contents = require("popd.contents")
 local core = require("popd.core")
+local forms = require("popd.forms")
 local handle = require("popd.handle")
 local login = require("popd.login")
 
@@ -16,43 +17,7 @@ local hook, tell, log_fault, traceback = ask_module.hook, ask_module.tell, ask_m
 local backend = {}
 
 local GONE = "this message is not there any more"
-local REFUSED = "wrong user name or password"
-
--- Forms of auth and storage -----------------------------------------------
-
-local tcl_auth = { "exists", "lookup" }
-local tcl_storage = { "dele", "lock", "unlock", "size", "stat", "get" }
-
--- A single function is asked Tcl's operations only.
-local function as_table(value, operations)
-   if type(value) ~= "function" then
-      return value
-   end
-   local made = {}
-   for _, operation in ipairs(operations) do
-      made[operation] = function(...)
-         return value(operation, ...)
-      end
-   end
-   return made
-end
-
-local nothing = { -- without storage every maildrop is empty
-   stat = function()
-      return 0
-   end,
-   get = function() end,
-}
-
---- Auth as a table of functions, however it was given.
-function backend.auth(value)
-   return as_table(value, tcl_auth)
-end
-
---- Storage as a table of functions, however it was given.
-function backend.storage(value)
-   return as_table(value, tcl_storage) or nothing
-end
+local DELAY_MAX = 30 -- seconds; what failure_delay grows to
 
 -- Locks -------------------------------------------------------------------
 
@@ -83,13 +48,15 @@ end
 -- Steps -------------------------------------------------------------------
 
 --- Makes the functions that the core calls for a server's connections.
--- @tparam table site `options` (the server's, as they are at each call) and
--- `name`; counters of users are kept in it
+-- @tparam table site `options` (the server's, as they are at each call), `name`,
+-- `secrets` (what auth handed out when the core was told last) and `changed`
+-- (tells it anew)
 -- @treturn table
 function backend.steps(site)
    local steps = { server_name = site.name }
    local users = {} -- sessions by user name
    local seen = {} -- name -> time of its last login, while login_delay asks for it
+   local failed = setmetatable({}, { __mode = "k" }) -- connection -> its failed tries
 
    local function options()
       return site.options
@@ -103,11 +70,19 @@ function backend.steps(site)
       return hook(conn, "connect", hooks().connect, conn)
    end
 
+   -- Each failed try of a connection waits twice as long as the one before.
+   local function delay_of(conn)
+      local least = options().failure_delay
+      failed[conn] = (failed[conn] or 0) + 1
+      return least and math.max(least, math.min(DELAY_MAX, least * 2.0 ^ (failed[conn] - 1)))
+   end
+
    -- Tells the hook how a login ended; it may change a refusal's words.
    local function refuse(conn, name, why, code, text, counts)
       local go, words, word_code = hook(conn, "logged_in", hooks().logged_in, conn, name, false, why)
-      if why == "password" and options().failure_delay then
-         core.pause(options().failure_delay)
+      local delay = why == "password" and delay_of(conn)
+      if delay then
+         core.pause(delay)
       end
       core.log("info", "login refused", { conn = conn.id, peer = conn.remotehost, user = name, why = why })
       if go then
@@ -181,32 +156,44 @@ function backend.steps(site)
       if not go then
          return false, code, text, false
       end
-      st.entered = true
+      st.entered, found.name = true, name
       core.log("info", "logged in", { conn = conn.id, peer = conn.remotehost, user = name, messages = found.count })
       return true, found
    end
 
-   function steps.login(conn, kind, name, secret, stamp)
-      local go, text, code = hook(conn, "login", hooks().login, conn, name, kind)
-      if not go then
-         return refuse(conn, name, "hook", code, text, false)
+   -- What is offered depends on what auth says it hands out; popd.passwd says
+   -- something else when its file does.
+   local function notice_secrets()
+      local auth = options().auth
+      if type(auth) == "table" and auth.secrets ~= site.secrets then
+         site.changed()
       end
-      local mbox = login.authenticate(conn, backend.auth(options().auth), kind, name, secret, stamp)
-      if is_fault(mbox) then
-         return refuse_fault(conn, name, mbox)
-      end
-      if mbox == nil then
-         return refuse(conn, name, "password", "AUTH", REFUSED, true)
-      end
+   end
+
+   -- The secret was right; what else there is in the way.
+   local function admit(conn, name, mbox)
       if too_many(name) then
          return refuse(conn, name, "fault", "SYS/TEMP", "this user has too many sessions open", false)
       end
       if too_soon(name) then
          return refuse(conn, name, "hook", "LOGIN-DELAY", "this maildrop was open a moment ago; try again later", false)
       end
-      local st = { storage = backend.storage(options().storage), mbox = mbox }
+      local st = { storage = forms.storage(options().storage), mbox = mbox }
       core.conn_private(conn, st)
       return enter(conn, st, name)
+   end
+
+   -- "challenge", octets; true, what was found; or false, code, text, whether it
+   -- was a failed try.  `first`: AUTH's command itself, not what answers a challenge.
+   function steps.login(conn, kind, name, secret, stamp, first)
+      local outcome = login.step(conn, options(), kind, name, secret, stamp, first)
+      notice_secrets()
+      if outcome.challenge then
+         return "challenge", outcome.challenge
+      elseif outcome.why then
+         return refuse(conn, outcome.name, outcome.why, outcome.code, outcome.text, outcome.why == "password")
+      end
+      return admit(conn, outcome.name, outcome.mbox)
    end
 
    function steps.octets(conn, ids)

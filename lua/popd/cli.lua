@@ -1,7 +1,9 @@
 --- The program `popd-lua`: flags, signals, scripts.
 -- @module popd.cli
 local core = require("popd.core")
+local flags_of = require("popd.flags")
 local popd = require("popd")
+local privilege = require("popd.privilege")
 local server = require("popd.server")
 
 local cli = {}
@@ -9,8 +11,11 @@ local cli = {}
 local usage = [==[
 usage: popd-lua [options] [script.lua [arguments]]
        popd-lua [options] --maildir DIR --users FILE
+       popd-lua cert [--out DIR | --cert FILE --key FILE] [--days N] [--force] HOST...
+       popd-lua passwd [--scheme S] [--file FILE] NAME [MBOX]
 
 Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
+`cert` makes a key and a certificate for it, `passwd` an entry of the users' file.
 
   --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
                      mbox, %n and %d for its parts around the '@'
@@ -19,60 +24,42 @@ Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
   --address A        listen on that address only (default: all)
   --plain-login W    when passwords may come unencrypted: always, local, tls
                      (default local: from this machine only)
+  --cert FILE        the certificate, with those between it and the authority,
+  --key FILE         and its key (PEM): offers STLS
+  --tls-port N       listen on that port too, encrypted from the start
+  --user NAME        serve as that user; needed when started as root
   --log LEVEL        debug, info, warning, error or none (default info)
   -e CODE            run this Lua code in place of a script
   --help, --version
 
-SIGINT and SIGTERM let open sessions end; a second one ends at once.
+SIGINT and SIGTERM let open sessions end; a second one ends at once.  SIGHUP has
+certificates and keys read again.
 ]==]
 
--- Flags that take a value, and the key of it.
-local valued = {
+local known = {
    ["--maildir"] = "maildir", ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
-   ["--plain-login"] = "plain_login", ["--log"] = "log", ["-e"] = "code",
+   ["--plain-login"] = "plain_login", ["--cert"] = "cert", ["--key"] = "key", ["--tls-port"] = "tls_port",
+   ["--user"] = "user", ["--log"] = "log", ["-e"] = "code",
+   ["--help"] = { "help" }, ["-h"] = { "help" }, ["--version"] = { "version" },
 }
 
-local function fail(text)
-   io.stderr:write("popd-lua: ", text, "\nTry 'popd-lua --help'.\n")
-   return 2
-end
+-- The first word names them; a script of that name is run as `./cert`.
+local commands = { cert = "popd.cert", passwd = "popd.users" }
 
--- Flags up to the script; nil and a text where they are wrong.
-local function parse(arg)
-   local flags, i = {}, 1
-   while arg[i] and arg[i]:find("^%-.") do
-      local flag, value = arg[i]:match("^(%-%-[^=]+)=(.*)$")
-      flag = flag or arg[i]
-      if flag == "--" then
-         i = i + 1
-         break
-      elseif flag == "--help" or flag == "-h" or flag == "--version" then
-         flags[flag == "--version" and "version" or "help"] = true
-      elseif valued[flag] then
-         if not value then
-            i = i + 1
-            value = arg[i]
-         end
-         if not value then
-            return nil, flag .. " needs a value"
-         end
-         flags[valued[flag]] = value
-      else
-         return nil, "unknown option " .. flag
-      end
-      i = i + 1
-   end
-   flags.rest = i
-   return flags
-end
+local fail = flags_of.fail
 
-local maildir_flags = { users = "--users", port = "--port", address = "--address", plain_login = "--plain-login" }
+local maildir_flags = {
+   users = "--users", port = "--port", address = "--address", plain_login = "--plain-login", cert = "--cert",
+   key = "--key", tls_port = "--tls-port",
+}
 
 -- What is wrong with the flags beside each other and a script, or nil.
 local function check_together(flags, script)
    if flags.maildir then
       return (script or flags.code) and "--maildir serves by flags alone; it takes no script and no -e"
-         or not flags.users and "--maildir needs --users FILE" or nil
+         or not flags.users and "--maildir needs --users FILE"
+         or (flags.cert == nil) ~= (flags.key == nil) and "--cert and --key go together"
+         or flags.tls_port and not flags.cert and "--tls-port needs --cert FILE and --key FILE" or nil
    end
    for key, flag in pairs(maildir_flags) do
       if flags[key] then
@@ -95,16 +82,25 @@ local function plain(err)
    return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""))
 end
 
+local function port_of(text)
+   return math.tointeger(tonumber(text)) or text
+end
+
 -- The server that the flags describe; raises where a flag's value is wrong.
 local function make_site(flags, auth)
    local root = flags.maildir:find("%%[snd]") and flags.maildir or flags.maildir .. "/%s"
-   return popd.new("popd-lua", {
+   local site = popd.new("popd-lua", {
       auth = auth,
       storage = require("popd.maildir").new { root = root },
       address = flags.address,
-      port = math.tointeger(tonumber(flags.port or 110)) or flags.port,
+      port = port_of(flags.port or 110),
       plain_login = flags.plain_login,
+      tls = flags.cert and { cert = flags.cert, key = flags.key } or nil,
    })
+   if flags.tls_port then
+      site:listen { port = port_of(flags.tls_port), address = flags.address, tls = "implicit" }
+   end
+   return site
 end
 
 local function load_chunk(arg, flags)
@@ -114,7 +110,8 @@ local function load_chunk(arg, flags)
    return loadfile(arg[flags.rest])
 end
 
--- The first signal drains; the core sees to it that a second one ends.
+-- The first signal drains; the core sees to it that a second one ends.  SIGHUP
+-- may come as often as it likes.
 local function watch_signals()
    local draining = false
    for name, number in pairs { INT = 2, TERM = 15 } do
@@ -127,6 +124,7 @@ local function watch_signals()
          core.log("info", "ending once open sessions have ended; a second signal ends at once", { signal = name })
       end)
    end
+   core.signal(1, server.reload_all, true)
 end
 
 local function traceback(err)
@@ -139,10 +137,10 @@ local function run_script(arg, flags)
       io.stderr:write("popd-lua: ", err, "\n")
       return 1
    end
-   local ran = false
+   local ran, run = false, popd.run
    popd.run = function()
       ran = true
-      return core.run()
+      return run()
    end
    local arguments = shift(arg, flags.code and flags.rest - 1 or flags.rest)
    _G.arg = arguments -- luacheck: ignore
@@ -152,7 +150,7 @@ local function run_script(arg, flags)
       return 1
    end
    if not ran then
-      core.run()
+      run()
    end
    return 0
 end
@@ -172,7 +170,7 @@ local function serve(flags)
       io.stderr:write("popd-lua: ", plain(err), "\n")
       return 1
    end
-   core.run()
+   popd.run()
    return 0
 end
 
@@ -180,7 +178,10 @@ end
 -- @tparam table arg as Lua's own: the program at 0
 -- @treturn integer the status to exit with
 function cli.main(arg)
-   local flags, wrong = parse(arg)
+   if commands[arg[1]] then
+      return require(commands[arg[1]]).main(table.move(arg, 2, #arg, 1, {}))
+   end
+   local flags, wrong = flags_of.parse(arg, 1, known)
    if not flags then
       return fail(wrong)
    elseif flags.help then
@@ -197,10 +198,11 @@ function cli.main(arg)
       io.stderr:write(usage)
       return 2
    end
-   wrong = check_together(flags, arg[flags.rest])
+   wrong = check_together(flags, arg[flags.rest]) or privilege.check(flags.user, flags.maildir ~= nil)
    if wrong then
       return fail(wrong)
    end
+   privilege.guard(popd, flags.user)
    watch_signals()
    if flags.maildir then
       return serve(flags)

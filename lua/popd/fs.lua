@@ -24,7 +24,8 @@ end
 -- @function stat
 -- @string path
 -- @bool[opt=false] follow at a symbolic link, tell what it points to
--- @treturn table `type` (as in `scandir`), `size`, `mtime` (with a fraction), `ino`, `dev`, `nlink`, `mode`, `uid`
+-- @treturn table `type` (as in `scandir`), `size`, `mtime` (with a fraction), `ino`, `dev`, `nlink`, `mode`, `uid`,
+-- `gid`
 
 --- The octets of a regular file, as stored.
 -- @function size
@@ -57,6 +58,19 @@ end
 --- Removes an empty directory.
 -- @function rmdir
 -- @string path
+-- @treturn boolean true
+
+--- Sets who may read and write a file.
+-- @function chmod
+-- @string path
+-- @int mode 384 is octal 600
+-- @treturn boolean true
+
+--- Gives a file, or a symbolic link itself, to a user and a group.
+-- @function chown
+-- @string path
+-- @int uid
+-- @int gid
 -- @treturn boolean true
 
 --- Returns when a file's data, or a directory's names, are on the disk.

@@ -62,12 +62,82 @@ local function networks(value)
    return true
 end
 
+local auth_functions = { "exists", "lookup", "verify", "token", "certificate" }
+local secrets = { plain = true, scram = true, hash = true }
+
+-- RFC 4422, section 3.1.
+local function is_mechanism_name(name)
+   return type(name) == "string" and #name <= 20 and name:find("^[%u%d_-]+$") ~= nil
+end
+
+local function is_mechanism(value)
+   if type(value) == "table" then
+      return type(value.step) == "function"
+   end
+   return type(value) == "function" or value == false
+end
+
+local function check_mechanisms(mechanisms)
+   if mechanisms == nil then
+      return nil
+   elseif type(mechanisms) ~= "table" then
+      return "mechanisms is no table"
+   end
+   for name, value in pairs(mechanisms) do
+      if not is_mechanism_name(name) then
+         return "mechanisms: names are 1 to 20 of A-Z, 0-9, - and _; " .. tostring(name) .. " is none"
+      elseif not is_mechanism(value) then
+         return "mechanisms: " .. name .. " is neither a function, { step = } nor false"
+      end
+   end
+end
+
+local function check_oauth(oauth)
+   if oauth == nil then
+      return nil
+   elseif type(oauth) ~= "table" then
+      return "oauth is no table"
+   end
+   for _, key in ipairs { "scope", "discovery" } do
+      if oauth[key] ~= nil and not (type(oauth[key]) == "string" and utf8.len(oauth[key])) then
+         return "oauth." .. key .. " is no text"
+      end
+   end
+end
+
+local function is_callable(value)
+   local meta = getmetatable(value)
+   return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
+end
+
+-- What is wrong with auth's values.
+local function check_auth_values(value)
+   if value.secrets ~= nil and not secrets[value.secrets] then
+      return 'secrets is not "plain", "scram" or "hash"'
+   end
+   for _, key in ipairs { "dummy", "salt_key" } do
+      if value[key] ~= nil and type(value[key]) ~= "string" then
+         return key .. " is no string"
+      end
+   end
+   return check_mechanisms(value.mechanisms) or check_oauth(value.oauth)
+end
+
 local function auth(value)
+   local expected = "a function, or a table with lookup, verify or token"
    if type(value) == "function" then
       return true
+   elseif type(value) ~= "table" or (value.lookup or value.verify or value.token or value.certificate
+      or value.mechanisms) == nil then
+      return false, expected .. " (or certificate, or mechanisms)"
    end
-   return type(value) == "table" and (value.lookup or value.verify or value.token) ~= nil,
-      "a function, or a table with lookup, verify or token"
+   for _, name in ipairs(auth_functions) do
+      if value[name] ~= nil and not is_callable(value[name]) then
+         return false, expected .. "; " .. name .. " is no function"
+      end
+   end
+   local wrong = check_auth_values(value)
+   return wrong == nil, expected .. "; " .. tostring(wrong)
 end
 
 local function storage(value)
@@ -168,8 +238,8 @@ local function check_language(tag, language)
    end
    for english, text in pairs(language.texts) do
       if type(english) ~= "string" or not is_line(text) or text:find("^%[") then
-         return ("%s.texts[%q] is no line of UTF-8 (at most 400 octets, no control octets, no [ at its begin)"):format(tag,
-            tostring(english))
+         return ("%s.texts[%q] is no line of UTF-8: at most 400 octets, no control octets, no [ at its begin")
+            :format(tag, tostring(english))
       end
    end
 end

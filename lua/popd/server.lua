@@ -2,14 +2,17 @@
 -- @module popd.server
 local backend = require("popd.backend")
 local core = require("popd.core")
+local forms = require("popd.forms")
 local listen = require("popd.listen")
 local options = require("popd.options")
+local sasl = require("popd.sasl")
 local tls = require("popd.tls")
 
 local server = {}
 
 local servers = {} -- by name
 local open_servers, when_none = 0, nil -- those that still have something open
+local when_up -- the program's: what it does when a server went up
 
 -- What belongs to each server object; nothing of it can be reached from outside.
 local private = setmetatable({}, { __mode = "k" })
@@ -64,9 +67,14 @@ local function has_own(o)
 end
 
 local function offers_apop(o)
-   local auth = backend.auth(o.auth)
+   local auth = forms.auth(o.auth)
    return auth ~= nil and auth.lookup ~= nil and (auth.secrets or "plain") == "plain"
       and (o.commands or {}).APOP ~= false
+end
+
+-- What AUTH takes: { name, plain, tls, cert }, one each.
+local function mechanisms(o)
+   return (o.commands or {}).AUTH ~= false and sasl.offered(forms.auth(o.auth)) or {}
 end
 
 -- Everything that the core decides without asking, from the options as they are.
@@ -84,6 +92,8 @@ local function tell_core(p)
    told.commands = has_own(o)
    told.capa = capa_lines(o)
    told.apop = offers_apop(o)
+   told.mechanisms = mechanisms(o)
+   p.secrets = type(o.auth) == "table" and o.auth.secrets or nil
    told.plain = o.plain_login
    for _, name in ipairs { "connect", "capa", "retrieved", "quit", "disconnect" } do
       told["on_" .. name] = on[name] ~= nil
@@ -237,6 +247,11 @@ function server.new(name, values)
    p.emptied = function()
       finish(p)
    end
+   p.changed = function()
+      if not p.destroyed then
+         tell_core(p)
+      end
+   end
    private[self] = p
    for key, value in pairs(values or {}) do
       options.check(key, value, 2)
@@ -273,6 +288,23 @@ function server.drain(f)
    end
 end
 
+--- Whether any server is up.
+-- @treturn boolean
+function server.is_any_up()
+   for _, one in pairs(servers) do
+      if private[one].state == "up" then
+         return true
+      end
+   end
+   return false
+end
+
+--- Says what to do when a server went up, before its first client.
+-- @func f
+function server.when_up(f)
+   when_up = f
+end
+
 -- Methods -------------------------------------------------------------------
 
 --- Opens all its listeners, or none.  Up already: nothing happens.  Raises with
@@ -306,7 +338,13 @@ function Server:up()
    end
    p.port = p.listeners[1].socket.port
    p.state = "up"
-   core.log("info", "listening", { server = p.name, port = p.port, address = p.options.address or "all" })
+   if when_up then
+      when_up()
+   end
+   for _, entry in ipairs(p.listeners) do
+      local address = entry.spec.address or p.options.address or "all"
+      core.log("info", "listening", { server = p.name, port = entry.socket.port, address = address })
+   end
    return self
 end
 

@@ -51,7 +51,8 @@ describe("popd-lua", function()
          assert.equal(0, status)
          assert.equal("", err)
          for _, flag in ipairs {
-            "--maildir", "--users", "--port", "--address", "--plain-login", "--log", "-e", "--help", "--version",
+            "--maildir", "--users", "--port", "--address", "--plain-login", "--cert", "--key", "--tls-port",
+            "--user", "--log", "-e", "--help", "--version",
          } do
             contains(out, flag)
          end
@@ -82,6 +83,13 @@ describe("popd-lua", function()
          { { "--maildir", ".", "--users", "/dev/null", "--port", "70000" }, 2, "70000" },
          { { "--maildir", ".", "--users", "/nowhere/users" },             1, "/nowhere/users: No such file" },
          { { "--maildir", ".", "--users", "/dev/null", "--plain-login", "maybe" }, 2, "plain_login" },
+         { { "--maildir", ".", "--users", "/dev/null", "--cert", "x" },   2, "--cert and --key go together" },
+         { { "--maildir", ".", "--users", "/dev/null", "--tls-port", "0" }, 2, "--tls-port needs --cert" },
+         { { "--maildir", ".", "--users", "/dev/null", "--cert", "/nowhere/c", "--key", "x", "--port", "0" },
+            1, "/nowhere/c" },
+         { { "--maildir", ".", "--users", "/dev/null", "--cert", "x", "--key", "y", "--tls-port", "many" },
+            2, "got many" },
+         { { "--cert", "x", "--key", "y", "-e", "" },                     2, "goes with --maildir" },
          { { "--maildir", "%q", "--users", "/dev/null", "--port", "0" },  2, "root" },
          { { "/nowhere/server.lua" },                                     1, "/nowhere/server.lua" },
       }
@@ -121,6 +129,53 @@ describe("popd-lua", function()
          assert.equal("Subject: hi\r\n\r\n.hello\r\n", c:fetch(1))
          assert.equal("+OK", c:say("DELE 1", "QUIT"):sub(1, 3))
          assert.is_false(files.exists(path("mail/ann/new/1.x")))
+      end)
+
+      describe("with a certificate", function()
+         local function curl(...)
+            local status, out, err = program.run({ "curl", "-sS", "--cacert", path("cert.pem") }, ...)
+            assert.equal(0, status, err)
+            return out
+         end
+
+         local function rule(name, f)
+            it(name, function()
+               if os.execute("command -v curl >/dev/null 2>&1") ~= true then
+                  return pending("curl is not installed")
+               end
+               files.run("%s cert --out %s localhost >/dev/null", program.path(), dir)
+               files.run("mkdir -p %s", path("mail/ann/new"))
+               files.put(path("mail/ann/new/1.x"), "Subject: hi\n\nhello\n")
+               files.put(path("users"), "ann:secret\n")
+               f()
+            end)
+         end
+
+         local function serve(...)
+            start("--maildir", path("mail"), "--users", path("users"), "--port", "0", "--plain-login", "tls",
+               "--cert", path("cert.pem"), "--key", path("key.pem"), ...)
+            return started:port()
+         end
+
+         rule("offers STLS", function()
+            local port = serve()
+            assert.equal("Subject: hi\r\n\r\nhello\r\n",
+               curl("--ssl-reqd", ("pop3://ann:secret@localhost:%d/1"):format(port)))
+         end)
+
+         rule("encrypts from the start on --tls-port", function()
+            serve("--tls-port", "0")
+            assert.equal("Subject: hi\r\n\r\nhello\r\n",
+               curl(("pop3s://ann:secret@localhost:%d/1"):format(started:port())))
+         end)
+
+         rule("reads another one at SIGHUP", function()
+            local port = serve()
+            files.run("%s cert --force --out %s localhost >/dev/null", program.path(), dir)
+            started:signal("HUP")
+            started:wait_for("certificates were read again")
+            curl("--ssl-reqd", ("pop3://ann:secret@localhost:%d/1"):format(port))
+         end)
       end)
 
       it("knows %n and %d in the Maildir's path", function()
@@ -252,8 +307,9 @@ describe("popd-lua", function()
       it("does not end when nobody reads its log any more", function()
          local fifo = path("log")
          files.run("mkfifo %s", fifo)
-         local redirected = { "sh", "-c", 'exec "$0" "$1" >"$2" 2>&1', program.popd_lua()[1] }
-         started = program.start(redirected, script(site), fifo)
+         local redirected = { "sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", fifo }
+         table.move(program.popd_lua(), 1, 3, #redirected + 1, redirected)
+         started = program.start(redirected, script(site))
          local log = assert(io.open(fifo))
          local port = log:read("l"):match("port=(%d+)")
          log:close()
@@ -286,6 +342,17 @@ describe("popd-lua", function()
             assert.is_nil(c:line())
          end)
       end
+
+      it("goes on at SIGHUP, also at a second one", function()
+         start(script(site))
+         local port = started:port()
+         for _ = 1, 2 do
+            started:signal("HUP")
+            local c = program.connect(port)
+            assert.equal("+OK", c:say("NOOP", "QUIT"):sub(1, 3))
+            c:close()
+         end
+      end)
 
       it("lets a session go on and delete, and accepts no other", function()
          files.run("mkdir -p %s", path("mail/joe/new"))
@@ -361,8 +428,8 @@ describe("popd-lua", function()
    describe("copied alone", function()
       it("works in an empty directory, without anything else of the project", function()
          local home = path("empty")
-         files.run("mkdir %s; cp %s %s", home, program.popd_lua()[1], home)
-         local alone = { "env", "-i", "-C", home, "./popd-lua" }
+         files.run("mkdir %s; cp %s %s", home, program.path(), home)
+         local alone = { "env", "-i", "-C", home, "./popd-lua", table.unpack(files.as_oneself()) }
          local status, out, err = program.run(alone, "-e", [[
             for _, name in ipairs { "popd.maildir", "popd.memory", "popd.passwd", "popd.fs", "popd.listen" } do
                require(name)

@@ -38,6 +38,19 @@ local good = {
    { "RETR 18446744073709551616", { number = -1 } },
    { "RETR 99999999999999999999999999999999999999", { number = -1 } },
    { "TOP 1 99999999999999999999", { number = 1, lines = -1 } },
+   { "AUTH",             { verb = "AUTH", args = "" } },
+   { "AUTH  ",           { verb = "AUTH" } },
+   { "auth plain",       { verb = "AUTH", name = "plain" } },
+   { "AUTH PLAIN ",      { verb = "AUTH", name = "PLAIN" } },
+   { "AUTH PLAIN =",     { verb = "AUTH", name = "PLAIN", secret = "=" } },
+   { "AUTH X-1 AGFi/+==", { name = "X-1", secret = "AGFi/+==" } },
+   { "STLS",             { verb = "STLS" } },
+   { "stls ",            { verb = "STLS" } },
+   { "UTF8",             { verb = "UTF8" } },
+   { "LANG",             { verb = "LANG", args = "" } },
+   { "LANG *",           { verb = "LANG", name = "*" } },
+   { "lang de-CH",       { verb = "LANG", name = "de-CH" } },
+   { "LANG 0",           { verb = "LANG", name = "0" } },
    { "LAST",             { verb = "OTHER", keyword = "LAST", args = "" } },
    { "XCOUNT a  b ",     { verb = "OTHER", keyword = "XCOUNT", args = "a  b" } },
    { "STA",              { verb = "OTHER" } },
@@ -66,6 +79,14 @@ local bad = {
    { "RSET 1",          "RSET" },
    { "QUIT now",        "QUIT" },
    { "CAPA x",          "CAPA" },
+   { "AUTH  PLAIN",     "AUTH" },
+   { "AUTH PLAIN  =",   "AUTH" },
+   { "AUTH PLAIN a b",  "AUTH" },
+   { "AUTH PLAIN a\0",  "AUTH" },
+   { "STLS now",        "STLS" },
+   { "UTF8 USER",       "UTF8" },
+   { "LANG de en",      "LANG" },
+   { "LANG  de",        "LANG" },
    { "LIST 0",          "LIST" },
    { "LIST 000",        "LIST" },
    { "LIST x",          "LIST" },
@@ -126,6 +147,13 @@ describe("command", function()
          assert.equal(verb, its)
       end)
    end
+
+   it("tells no response from an empty one", function()
+      assert.is_nil(command("AUTH").name)
+      assert.is_nil(command("AUTH").secret)
+      assert.is_nil(command("AUTH PLAIN").secret)
+      assert.is_nil(command("LANG").name)
+   end)
 
    it("says NUL where it is NUL, and how a command is written where it is not so written", function()
       assert.matches("NUL", (select(2, command("USER a\0"))))

@@ -88,13 +88,66 @@ describe("linebuf", function()
       assert.equal(6, lb:feed("NOOP\r\n"))
    end)
 
-   it("has room for a line of a limit greater than its usual room", function()
-      local lb = linebuf.new(12288)
-      local line = ("z"):rep(12286)
-      assert.equal(#line, lb:feed(line))
-      assert.equal("none", lb:next())
-      lb:feed("\r\n")
-      assert.same({ "ready", line }, { lb:next() })
+   --- Feeds bytes as there is room, looking for a line after each.
+   local function feed_all(lb, bytes)
+      local at, status, line = 1, "none", nil
+      while status == "none" and at <= #bytes do
+         at = at + lb:feed(bytes:sub(at))
+         status, line = lb:next()
+      end
+      return status, line, at - 1
+   end
+
+   for _, limit in ipairs { 4097, 8192, 12288, 16384, 100000 } do
+      it(("takes a line of %d octets, its room growing with it"):format(limit), function()
+         local lb = linebuf.new(limit)
+         local line = ("z"):rep(limit - 2)
+         assert.same({ "ready", line, limit }, { feed_all(lb, line .. "\r\n") })
+         assert.same({ "too_long", nil, limit }, { feed_all(lb, line .. "zz") })
+         assert.is_true(#lb:held() <= limit)
+      end)
+   end
+
+   it("has no more room for short lines where long ones may come", function()
+      local lb = linebuf.new(16384)
+      for _ = 1, 1000 do
+         assert.equal(6, lb:feed("NOOP\r\n"))
+         assert.same({ "ready", "NOOP" }, { lb:next() })
+      end
+      assert.equal(4096, #lb:held())
+   end)
+
+   it("has another limit for a line that is looked at before it is taken", function()
+      local lb = linebuf.new(8)
+      lb:feed("LONG 12345678\n1234567\n12345678\n")
+      assert.equal("LONG ", lb:peek():sub(1, 5))
+      lb:limit(20)
+      assert.same({ "ready", "LONG 12345678" }, { lb:next() })
+      lb:limit(8)
+      assert.same({ "ready", "1234567" }, { lb:next() })
+      assert.equal("too_long", (lb:next()))
+      assert.equal("", lb:peek())
+   end)
+
+   it("shows nothing of a line that it skips", function()
+      local lb = linebuf.new(8)
+      lb:feed("123456789")
+      assert.equal("too_long", (lb:next()))
+      lb:feed("AUTH x")
+      assert.equal("", lb:peek())
+      assert.equal("none", (lb:next()))
+      lb:feed("\nB")
+      assert.equal("none", (lb:next()))
+      assert.equal("B", lb:peek())
+   end)
+
+   it("wipes what was too long", function()
+      local lb = linebuf.new(8)
+      lb:feed("PASS secret1")
+      assert.equal("too_long", (lb:next()))
+      lb:feed("secret2\nA")
+      lb:next()
+      assert.is_nil(lb:held():find("ecret", 1, true))
    end)
 
    it("keeps what it holds when its limit grows", function()
@@ -103,10 +156,7 @@ describe("linebuf", function()
       assert.same({ "ready", "A" }, { lb:next() })
       lb:limit(8000)
       assert.same({ "ready", "B" }, { lb:next() })
-      lb:feed(("x"):rep(7000))
-      assert.equal("none", lb:next())
-      lb:feed("\n")
-      assert.same({ "ready", "long " .. ("x"):rep(7000) }, { lb:next() })
+      assert.same({ "ready", "long " .. ("x"):rep(7000), 7001 }, { feed_all(lb, ("x"):rep(7000) .. "\n") })
    end)
 
    it("gives its memory back at rest, and only then", function()

@@ -560,7 +560,8 @@ describe("a verb that is switched off", function()
 end)
 
 describe("a session's CAPA", function()
-   local told = "TOP\r\nUSER\r\nUIDL\r\nUTF8 USER\r\nLANG\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nIMPLEMENTATION popd-lua\r\n.\r\n"
+   local told = "TOP\r\nUSER\r\nUIDL\r\nUTF8 USER\r\nLANG\r\nRESP-CODES\r\n"
+      .. "AUTH-RESP-CODE\r\nPIPELINING\r\nIMPLEMENTATION popd-lua\r\n.\r\n"
 
    it("is the same before and after the login", function()
       assert.equal("+OK capabilities follow\r\n" .. told, say(fresh(), "CAPA"))
@@ -583,7 +584,8 @@ describe("a session's CAPA", function()
    it("is left to the site where it edits the lines", function()
       local s = fresh { capa_hook = true, capa = "STLS\n" }
       assert.same({ "capa", "" }, { s:line("CAPA") })
-      assert.equal("TOP\nUSER\nUIDL\nUTF8 USER\nLANG\nRESP-CODES\nAUTH-RESP-CODE\nPIPELINING\nSTLS\nIMPLEMENTATION popd-lua\n", s:capa())
+      assert.equal("TOP\nUSER\nUIDL\nUTF8 USER\nLANG\nRESP-CODES\nAUTH-RESP-CODE\nPIPELINING\nSTLS\n"
+         .. "IMPLEMENTATION popd-lua\n", s:capa())
       assert.same({ "line", "" }, { s:done() })
    end)
 end)

@@ -101,6 +101,11 @@ local function succeeds(command)
    return os.execute(command .. " >/dev/null 2>&1") == true
 end
 
+--- What popd-lua is told so that it serves as the user who runs the specs.
+function files.as_oneself()
+   return succeeds('test "$(id -u)" = 0') and { "--user", "root" } or {}
+end
+
 --- What to put before a command that file modes are to bind: nothing, or for
 -- root a change of user.  nil: there is no way.
 function files.unprivileged()

@@ -56,7 +56,8 @@ function process.start(arguments, options)
    local self = setmetatable({ log_file = os.tmpname() }, Process)
    -- tee keeps all that is said; what comes through the pipe are a few lines.
    local inner = ("%stimeout --foreground -k 5 %d sh -c 'echo pid $$; exec \"$@\"' sh %s %s </dev/null"):format(
-      PREFIX, SAFETY, files.quote(process.program()), command_line(arguments))
+      PREFIX, SAFETY, files.quote(process.program()),
+      command_line(files.as_oneself()) .. " " .. command_line(arguments))
    self.pipe = assert(io.popen(limit .. ("{ %s; echo status $?; } 2>&1 | tee %s | grep --line-buffered -E %s"):format(
       inner, files.quote(self.log_file), files.quote("^pid [0-9]+$|^status [0-9]+$|^[^ ]+ info listening "))))
    self.pid = math.tointeger(assert(self:wait_for("^pid (%d+)$")))

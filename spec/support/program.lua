@@ -15,14 +15,23 @@ local function absolute(path)
    return (assert(full, path))
 end
 
---- popd-lua itself, as words of a command.
+--- popd-lua's path.
+function program.path()
+   return absolute(os.getenv("POPD_LUA") or "build/popd-lua")
+end
+
+--- popd-lua itself, as words of a command; it serves as whoever runs the specs.
 function program.popd_lua()
-   return { absolute(os.getenv("POPD_LUA") or "build/popd-lua") }
+   return { program.path(), table.unpack(files.as_oneself()) }
 end
 
 --- lua5.4 with this process's modules.
 function program.lua()
-   return { "env", "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath, files.interpreter }
+   local words = { "env", "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath, files.interpreter }
+   if os.getenv("POPD_INTERPRETER") then
+      table.move(files.as_oneself(), 1, 2, #words + 1, words)
+   end
+   return words
 end
 
 local function quoted(command, words)

@@ -1,0 +1,126 @@
+#include "terminal.h"
+
+#include "digest.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* What would end or stop the process and leave the terminal without echo. */
+static const int deadly[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+#define DEADLY (sizeof deadly / sizeof *deadly)
+
+struct quiet {
+    struct termios before;
+    struct sigaction actions[DEADLY];
+};
+
+static volatile sig_atomic_t came; /* the signal that came meanwhile, or 0 */
+
+static void
+note_signal(int number)
+{
+    came = number;
+}
+
+/* Without SA_RESTART: the read ends. */
+static void
+watch_signals(struct quiet *q)
+{
+    struct sigaction action = {.sa_handler = note_signal};
+
+    came = 0;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < DEADLY; i++)
+        sigaction(deadly[i], &action, &q->actions[i]);
+}
+
+static void
+give_signals_back(const struct quiet *q)
+{
+    for (size_t i = 0; i < DEADLY; i++)
+        sigaction(deadly[i], &q->actions[i], NULL);
+    if (came)
+        raise(came);
+}
+
+static bool
+switch_echo_off(struct quiet *q)
+{
+    struct termios now;
+
+    if (tcgetattr(STDIN_FILENO, &q->before) != 0)
+        return false;
+    watch_signals(q);
+    now = q->before;
+    now.c_lflag &= ~(tcflag_t)ECHO;
+    now.c_lflag |= ECHONL | ICANON | ISIG;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &now);
+    return true;
+}
+
+static void
+switch_echo_on(const struct quiet *q)
+{
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &q->before);
+    give_signals_back(q);
+}
+
+static void
+say(const char *text)
+{
+    ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
+
+    (void)ignored;
+}
+
+static bool
+fail(const char **why, const char *reason)
+{
+    *why = reason;
+    return false;
+}
+
+/* Octet by octet: what is behind the line is another reader's. */
+static bool
+read_line(char *line, size_t room, size_t *n, const char **why)
+{
+    for (*n = 0; *n < room; ++*n) {
+        ssize_t got = read(STDIN_FILENO, line + *n, 1);
+
+        if (got < 0)
+            return fail(why, came ? "interrupted" : strerror(errno));
+        if (got == 0 && *n == 0)
+            return fail(why, "standard input has no line");
+        if (got == 0 || line[*n] == '\n') {
+            *n -= *n > 0 && line[*n - 1] == '\r';
+            return true;
+        }
+    }
+    return fail(why, "the line is too long");
+}
+
+bool
+terminal_is_there(void)
+{
+    return isatty(STDIN_FILENO) == 1;
+}
+
+bool
+terminal_read_secret(const char *prompt, char *line, size_t room, size_t *n, const char **why)
+{
+    struct quiet quiet;
+    bool is_quiet = terminal_is_there() && switch_echo_off(&quiet);
+    bool ok;
+
+    if (is_quiet)
+        say(prompt);
+    ok = read_line(line, room, n, why);
+    if (is_quiet)
+        switch_echo_on(&quiet);
+    if (!ok)
+        digest_wipe(line, room);
+    return ok;
+}
