@@ -30,7 +30,7 @@ PURE_LIBS    = -lmbedcrypto -lutf8proc
 PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session
 IO    = loop net ticket tlssite tls stream outq log pool cert terminal
 LUAC  = task await source fs crypto saslua secret tlslua
-JOINT = listener conn secure view steps enter deliver leave server sandbox module
+JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
 	-DPOPD_VERSION='"$(VERSION)"' -I$(LUA_INCDIR)
