@@ -1,4 +1,5 @@
 -- Mechanisms over a socket, from AUTH to the maildrop.
+local beside = require("support.beside")
 local client = require("support.client")
 local core = require("popd.core")
 local files = require("support.files")
@@ -257,16 +258,7 @@ describe("AUTH over TLS", function()
 
    --- The SASL line of CAPA, and the last reply.
    local function run(server, ...)
-      local words = { "python3", "spec/support/tls_login.py", tostring(server:cget("port")), ... }
-      for i, word in ipairs(words) do
-         words[i] = files.quote(word)
-      end
-      local out = dir .. "/out"
-      os.remove(out)
-      os.execute(("{ env -u LD_PRELOAD timeout 60 %s >%s.new 2>&1; mv %s.new %s; } &"):format(
-         table.concat(words, " "), out, out, out))
-      client.wait_for("the client to end", function() return files.exists(out) end)
-      local text = files.text(out)
+      local _, text = beside.run({ "python3", "spec/support/tls_login.py", server:cget("port"), ... }, dir)
       local capa, reply = text:match("^(%C*)\n(%C*)\n$")
       return assert(capa, text), reply
    end
