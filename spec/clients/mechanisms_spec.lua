@@ -35,10 +35,11 @@ local function fetch_with_curl(dir, port, mechanism, secret)
    return beside.run(words, dir)
 end
 
+-- curl prefers OAUTHBEARER to XOAUTH2, whatever it is told.
 local cases = {
    { "mpop", fetch_with_mpop, { "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256" },
       { "OAUTHBEARER", "XOAUTH2" } },
-   { "curl", fetch_with_curl, { "PLAIN", "LOGIN", "CRAM-MD5" }, { "OAUTHBEARER" } }, -- which it prefers, whatever it is told
+   { "curl", fetch_with_curl, { "PLAIN", "LOGIN", "CRAM-MD5" }, { "OAUTHBEARER" } },
 }
 
 for _, case in ipairs(cases) do
