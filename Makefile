@@ -27,7 +27,7 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session
+PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session say authorize transact
 IO    = loop net ticket tlssite tls stream outq log pool cert terminal
 LUAC  = task await source fs crypto saslua secret tlslua
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
@@ -156,8 +156,8 @@ lint:
 forbid = @! grep -nE '^\#include [<"]($(2))' $(patsubst %,core/%.[ch],$(1)) || { echo 'layers: forbidden include'; false; }
 layers: all
 	$(call forbid,$(PURE),ev\.h|lua|lauxlib|mbedtls/ssl|sys/socket|netinet|unistd|time\.h|loop|net|stream|outq|log|task|conn|server)
-	$(call forbid,$(IO),lua|lauxlib|command|session|maildrop|reply|dotstuff|task|await|source|conn|server)
-	$(call forbid,$(LUAC),command|session|maildrop|reply|linebuf|conn|server|steps|listener)
+	$(call forbid,$(IO),lua|lauxlib|command|session|say|maildrop|reply|dotstuff|task|await|source|conn|server)
+	$(call forbid,$(LUAC),command|session|say|maildrop|reply|linebuf|conn|server|steps|listener)
 	@$(CC) -shared -Wl,-z,defs -o $(BUILD)/pure.so $(patsubst %,$(BUILD)/%.o,$(PURE)) $(PURE_LIBS)
 	@test "$$(nm -D --defined-only $(BUILD)/popd/core.so | awk '{print $$3}')" = luaopen_popd_core || \
 		{ echo 'layers: core.so exports more than luaopen_popd_core'; false; }
