@@ -1,4 +1,6 @@
 local client = require("support.client")
+local files = require("support.files")
+local passwd = require("popd.passwd")
 local popd = require("popd")
 local scheme = require("popd.scheme")
 local store = require("support.store")
@@ -83,5 +85,34 @@ describe("a crowd of logins with slow hashes", function()
       end
       client.wait_for("their ends", function() return #server:conn_list() == 0 end)
       assert.is_true(ended <= 20)
+   end)
+end)
+
+describe("a users' file with hashes", function()
+   after_each(client.finish)
+
+   it("lets in who knows the password, whatever it is stored as, and nobody else", function()
+      local lines, names = {}, {}
+      for i, name in ipairs { "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-1", "SSHA512", "CRYPT", "SHA256-CRYPT" } do
+         names[i] = "user" .. i
+         lines[i] = ("user%d:%s"):format(i, assert(scheme.make(name, "right")))
+      end
+      local dir = files.new_dir()
+      local auth = assert(passwd.new { file = files.put(dir .. "/users", table.concat(lines, "\n")) })
+      assert.equal("hash", auth.secrets)
+      local server = client.server { auth = auth, max_failures = false, max_per_address = false }
+      files.remove(dir)
+      local c = client.connect(server)
+      for _, name in ipairs { "nobody", table.unpack(names) } do
+         assert.equal("+OK", c:command("USER " .. name):sub(1, 3))
+         assert.truthy(c:command("PASS wrong"):find("^%-ERR %[AUTH%]"))
+      end
+      for _, name in ipairs(names) do
+         client.login(server, name, "right")
+      end
+      for _, line in ipairs(client.log) do
+         assert.falsy(line:find("{", 1, true), line)
+         assert.falsy(line:find("right", 1, true), line)
+      end
    end)
 end)
