@@ -129,6 +129,12 @@ valgrind:
 	@$(MAKE) --no-print-directory specs SPECS='$(VALGRIND_SPECS)' \
 		WRAP='valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=spec/support/valgrind.supp'
 
+# Measuring -------------------------------------------------------------------
+
+## make bench-login  what a client waits while a crowd logs in with slow hashes
+bench-login: all
+	@$(SPEC_ENV) $(LUA) bench/login.lua
+
 # Checking --------------------------------------------------------------------
 
 SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
@@ -148,7 +154,7 @@ format-check:
 lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core
-	@luacheck --no-color -q lua spec examples core/embed.lua
+	@luacheck --no-color -q lua spec examples bench core/embed.lua
 	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
@@ -213,6 +219,7 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs peers asan tsan valgrind check check-tools format format-check lint layers replay fuzz \
+.PHONY: all help run test test-debian13 specs bench-login peers asan tsan valgrind check check-tools format \
+	format-check lint layers replay fuzz \
 	module install clean
 .SECONDARY:
