@@ -98,7 +98,7 @@ specs: all $(BUILD)/popd/testing.so replay
 ## make test-debian13  the specs in a Debian 13 of its own (root; needs a Debian mirror)
 test-debian13:
 	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
-	@.ci/debian13
+	@SPECS='$(SPECS)' .ci/debian13
 
 ## make peers      installs the servers that specs compare with; starts none
 peers:
