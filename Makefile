@@ -139,7 +139,7 @@ format-check:
 lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core
-	@luacheck --no-color -q lua spec examples core/embed.lua
+	@luacheck --no-color -q lua spec examples bench core/embed.lua
 	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
@@ -184,6 +184,14 @@ fuzz:
 			| grep -E 'number_of_executed_units|ERROR|SUMMARY|runtime error' ; \
 		ls build/fuzz/crash-* build/fuzz/timeout-* build/fuzz/oom-* 2>/dev/null && exit 1 || true; done
 
+# Measuring -------------------------------------------------------------------
+
+N = 200
+
+## make bench-resting  memory that a client at rest costs, plain and with TLS
+bench-resting: all
+	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
+
 # Installing ------------------------------------------------------------------
 
 PREFIX = /usr/local
@@ -205,5 +213,5 @@ clean:
 	rm -rf build
 
 .PHONY: all help run test specs peers asan tsan valgrind check check-tools format format-check lint layers replay fuzz \
-	module install clean
+	bench-resting module install clean
 .SECONDARY:
