@@ -32,13 +32,6 @@ linebuf_limit(struct linebuf *lb, size_t limit)
     lb->limit = limit;
 }
 
-const char *
-linebuf_peek(const struct linebuf *lb, size_t *n)
-{
-    *n = lb->skipping ? 0 : lb->end - lb->start;
-    return *n ? lb->data + lb->start : "";
-}
-
 /* How much room there has to be: twice as much as there is once an unfinished
  * line fills it, which is told of as too long at the limit at the latest. */
 static size_t
@@ -145,6 +138,15 @@ skip(struct linebuf *lb)
     pass_wiped(lb, n ? n : lb->end - lb->start);
     lb->skipping = n == 0;
     return n != 0;
+}
+
+/* What is skipped is passed over first: the limit is asked for the line behind
+ * it, which linebuf_next would look at in the same call. */
+const char *
+linebuf_peek(struct linebuf *lb, size_t *n)
+{
+    *n = lb->skipping && !skip(lb) ? 0 : lb->end - lb->start;
+    return *n ? lb->data + lb->start : "";
 }
 
 static enum linebuf_status

@@ -39,8 +39,8 @@ void linebuf_clear(struct linebuf *lb);
 void linebuf_limit(struct linebuf *lb, size_t limit);
 
 /* What is held from the line that comes next on, which may be more than that
- * line or less; nothing within a line that is skipped. */
-const char *linebuf_peek(const struct linebuf *lb, size_t *n);
+ * line or less; nothing where the end of a skipped line is still to come. */
+const char *linebuf_peek(struct linebuf *lb, size_t *n);
 
 /* Where to read to, and how much fits into *n; NULL and 0 when it is full of
  * lines not taken yet, or out of memory (then `data` is NULL).  To be called

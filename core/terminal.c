@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/select.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@ static const int deadly[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 struct quiet {
     struct termios before;
     struct sigaction actions[DEADLY];
+    sigset_t mask; /* as it was */
 };
 
 static volatile sig_atomic_t came; /* the signal that came meanwhile, or 0 */
@@ -25,14 +27,20 @@ note_signal(int number)
     came = number;
 }
 
-/* Without SA_RESTART: the read ends. */
+/* They are held back but while we wait, so that none comes just before that and
+ * is slept over. */
 static void
 watch_signals(struct quiet *q)
 {
     struct sigaction action = {.sa_handler = note_signal};
+    sigset_t held;
 
     came = 0;
+    sigemptyset(&held);
     sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < DEADLY; i++)
+        sigaddset(&held, deadly[i]);
+    sigprocmask(SIG_BLOCK, &held, &q->mask);
     for (size_t i = 0; i < DEADLY; i++)
         sigaction(deadly[i], &action, &q->actions[i]);
 }
@@ -44,6 +52,7 @@ give_signals_back(const struct quiet *q)
         sigaction(deadly[i], &q->actions[i], NULL);
     if (came)
         raise(came);
+    sigprocmask(SIG_SETMASK, &q->mask, NULL);
 }
 
 static bool
@@ -83,15 +92,30 @@ fail(const char **why, const char *reason)
     return false;
 }
 
-/* Octet by octet: what is behind the line is another reader's. */
+/* Until the terminal has something, or a signal came. */
 static bool
-read_line(char *line, size_t room, size_t *n, const char **why)
+wait_for_input(const struct quiet *q)
+{
+    fd_set input;
+
+    FD_ZERO(&input);
+    FD_SET(STDIN_FILENO, &input);
+    return pselect(STDIN_FILENO + 1, &input, NULL, NULL, NULL, &q->mask) == 1;
+}
+
+/* Octet by octet: what is behind the line is another reader's.  q: NULL where
+ * it comes from no terminal. */
+static bool
+read_line(const struct quiet *q, char *line, size_t room, size_t *n, const char **why)
 {
     for (*n = 0; *n < room; ++*n) {
-        ssize_t got = read(STDIN_FILENO, line + *n, 1);
+        ssize_t got;
 
+        if (q && !wait_for_input(q))
+            return fail(why, "interrupted");
+        got = read(STDIN_FILENO, line + *n, 1);
         if (got < 0)
-            return fail(why, came ? "interrupted" : strerror(errno));
+            return fail(why, strerror(errno));
         if (got == 0 && *n == 0)
             return fail(why, "standard input has no line");
         if (got == 0 || line[*n] == '\n') {
@@ -117,7 +141,7 @@ terminal_read_secret(const char *prompt, char *line, size_t room, size_t *n, con
 
     if (is_quiet)
         say(prompt);
-    ok = read_line(line, room, n, why);
+    ok = read_line(is_quiet ? &quiet : NULL, line, room, n, why);
     if (is_quiet)
         switch_echo_on(&quiet);
     if (!ok)

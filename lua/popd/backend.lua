@@ -74,7 +74,7 @@ function backend.steps(site)
    local function delay_of(conn)
       local least = options().failure_delay
       failed[conn] = (failed[conn] or 0) + 1
-      return least and math.max(least, math.min(DELAY_MAX, least * 2.0 ^ (failed[conn] - 1)))
+      return least and math.max(least, math.min(DELAY_MAX, least * 2 ^ math.min(failed[conn] - 1, 30)))
    end
 
    -- Tells the hook how a login ended; it may change a refusal's words.

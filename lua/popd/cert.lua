@@ -26,6 +26,9 @@ local function paths(given)
    elseif given.cert and given.cert == given.key then
       return nil, "--cert and --key are two files"
    end
+   if given.out == "" then
+      return nil, "--out: a directory expected"
+   end
    local dir = given.out and given.out:gsub("(.)/+$", "%1") or "."
    return { cert = given.cert or dir .. "/cert.pem", key = given.key or dir .. "/key.pem" }
 end

@@ -19,6 +19,7 @@ local ask, fault, is_fault, wrong = ask_module.ask, ask_module.fault, ask_module
 local login = {}
 
 local REFUSED = "wrong user name or password"
+local NO_MECHANISM = "there is no such mechanism here; AUTH lists those there are"
 local NAME_MAX = 1024
 local NO_AUTH = {} -- where the option is not set: nobody may enter
 
@@ -335,7 +336,7 @@ function login.step(conn, options, kind, name, secret, stamp, first)
    if kind ~= "user" and kind ~= "apop" then
       local exchange = first and begin(conn, options, kind) or exchanges[conn]
       if not (exchange and exchange.mechanism) then
-         return { why = "password", text = "this mechanism is not offered", name = "" }
+         return { why = "password", text = NO_MECHANISM, name = "" }
       end
       return sasl_step(exchange, secret or not first and "" or nil)
    end

@@ -309,7 +309,7 @@ end
 local external = client_first(function(bytes, _, conn, x)
    local client = type(conn.tls) == "table" and conn.tls.client
    if type(client) ~= "table" then
-      return x:refuse("the client has shown no certificate", "AUTH")
+      return x:refuse("this mechanism needs a client certificate")
    end
    local name, why = bytes, nil
    if bytes ~= "" then

@@ -249,6 +249,7 @@ describe("popd-lua cert", function()
       { { "--days", "1.5", "localhost" },                   "got '1.5'" },
       { { "--days", "many", "localhost" },                  "got 'many'" },
       { { "--out", "x", "--cert", "y", "localhost" },       "--out names both" },
+      { { "--out", "", "localhost" },                       "--out: a directory expected" },
       { { "--cert", "x", "localhost" },                     "--cert and --key go together" },
       { { "--cert", "x", "--key", "x", "localhost" },       "two files" },
       { { "--what", "localhost" },                          "unknown option --what" },

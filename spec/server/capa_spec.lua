@@ -10,25 +10,30 @@ end
 describe("CAPA", function()
    after_each(client.finish)
 
-   local ALL = "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,TOP,UIDL,USER,UTF8 USER"
+   local SASL = "SASL SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN,"
+   local ALL = "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL .. "TOP,UIDL,USER,UTF8 USER"
 
    -- what the options say, and what is told
    local cases = {
       { "with plain options", {}, ALL },
       { "with expire = 30", { expire = 30 },
-         "AUTH-RESP-CODE,EXPIRE 30,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,TOP,UIDL,USER,UTF8 USER" },
+         "AUTH-RESP-CODE,EXPIRE 30,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL
+            .. "TOP,UIDL,USER,UTF8 USER" },
       { "with expire = 0", { expire = 0 },
-         "AUTH-RESP-CODE,EXPIRE 0,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,TOP,UIDL,USER,UTF8 USER" },
+         "AUTH-RESP-CODE,EXPIRE 0,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL
+            .. "TOP,UIDL,USER,UTF8 USER" },
       { "with expire = NEVER", { expire = "NEVER" },
-         "AUTH-RESP-CODE,EXPIRE NEVER,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,TOP,UIDL,USER,UTF8 USER" },
+         "AUTH-RESP-CODE,EXPIRE NEVER,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL
+            .. "TOP,UIDL,USER,UTF8 USER" },
       { "with login_delay = 0.5", { login_delay = 0.5 },
-         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,LOGIN-DELAY 1,PIPELINING,RESP-CODES,TOP,UIDL,USER,UTF8 USER" },
+         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,LOGIN-DELAY 1,PIPELINING,RESP-CODES," .. SASL
+            .. "TOP,UIDL,USER,UTF8 USER" },
       { "with TOP off", { commands = { TOP = false } },
-         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,UIDL,USER,UTF8 USER" },
+         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL .. "UIDL,USER,UTF8 USER" },
       { "with UIDL off", { commands = { UIDL = false } },
-         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,TOP,USER,UTF8 USER" },
+         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL .. "TOP,USER,UTF8 USER" },
       { "with USER off", { commands = { USER = false } },
-         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES,TOP,UIDL,UTF8 USER" },
+         "AUTH-RESP-CODE,IMPLEMENTATION popd-lua,LANG,PIPELINING,RESP-CODES," .. SASL .. "TOP,UIDL,UTF8 USER" },
       { "with a command that has no capa", { commands = { XFOO = function() return "x" end } }, ALL },
       { "with a command that has one", { commands = { XFOO = { run = function() return "x" end,
          capa = "XFOO now" } } },

@@ -31,7 +31,8 @@ describe("a session", function()
          { "APOP", "-ERR" }, { "APOP joe", "-ERR" }, { "APOP joe x y", "-ERR" }, { "APOP joe x", "-ERR" },
          { "QUIT", "+OK" }, { "QUIT now", "-ERR" }, { "XYZZY", "-ERR" }, { "", "-ERR" }, { " ", "-ERR" },
          { " STAT", "-ERR" }, { "USER\tjoe", "-ERR" }, { "user joe", "+OK" }, { "uSeR joe", "+OK" },
-         { "capa", "+OK" }, { "quit", "+OK" }, { "STLS", "-ERR" }, { "AUTH", "-ERR" }, { "AUTH PLAIN", "-ERR" },
+         { "capa", "+OK" }, { "quit", "+OK" }, { "STLS", "-ERR" }, { "AUTH", "+OK" }, { "AUTH PLAIN", "+ " },
+         { "AUTH XYZZY", "-ERR" }, { "AUTH PLAIN x", "-ERR" }, { "AUTH SCRAM-SHA-256-PLUS", "-ERR" },
       }
       for _, case in ipairs(cases) do
          it(("answers %q with %s"):format(case[1], case[2]), function()
