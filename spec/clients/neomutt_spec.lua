@@ -79,6 +79,7 @@ logins.describe {
       { "SCRAM-SHA-1", tell = "SCRAM-SHA-1", note = ONLY },
       { "SCRAM-SHA-256", tell = "SCRAM-SHA-256", note = ONLY },
       { "SCRAM-SHA-256", over = "plain", note = "its own choice" },
+      { "SCRAM-SHA-256", over = "stls tls", site = "unbound", note = "its own choice where no -PLUS is offered" },
    },
    cannot = {
       { "SCRAM-SHA-256-PLUS", over = "stls tls",

@@ -548,11 +548,13 @@ describe("popd.sasl", function()
          it(case[1] .. " says in JSON why it refuses, then refuses", function()
             for _, dummy in ipairs { "\1", "", "AQ==" } do
                local send = exchange(auth, case[1])
-               assert.same({ challenge = case[3] }, send(case[2]("wrong")))
+               local outcome = send(case[2]("wrong"))
+               assert.equal(case[3], outcome.challenge)
+               assert.equal("password", outcome.why)
                assert_wrong(send(dummy))
             end
             local told = { token = auth.token, oauth = { scope = 'mail "x"', discovery = "https://x.example/o" } }
-            assert.same({ challenge = case[4] }, say(told, case[1], { case[2]("wrong") }))
+            assert.equal(case[4], say(told, case[1], { case[2]("wrong") }).challenge)
          end)
 
          it(case[1] .. " cannot be talked into a yes after a refusal", function()

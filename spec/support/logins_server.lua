@@ -90,13 +90,20 @@ end
 
 local bare = { commands = { APOP = false, AUTH = false } }
 
-local hasty = { login_timeout = 1 }
+local unbound_auth = { mechanisms = { ["SCRAM-SHA-1-PLUS"] = false, ["SCRAM-SHA-256-PLUS"] = false } }
+for name, f in pairs(auth) do
+   unbound_auth[name] = f
+end
+
+local unbound = { auth = unbound_auth }
+local hasty = { login_timeout = 2 }
 
 for _, mode in ipairs { "stls", "tls" } do
    serve("all", mode)
    serve("bare", mode, bare) -- without APOP and AUTH
    serve("cert", mode) -- asks for certificates
    serve("hasty", mode, hasty)
+   serve("unbound", mode, unbound)
 end
 
 local function connections()
