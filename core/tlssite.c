@@ -475,17 +475,22 @@ tlssite_load(struct tlssite *site, const struct tlssite_spec *spec, char why[TLS
     return true;
 }
 
+/* A host may hold anything, also a NUL. */
+static bool
+is_same(const char *name, const char *host, size_t len)
+{
+    return strlen(name) == len && strncasecmp(name, host, len) == 0;
+}
+
 /* "*.example.org" is for one label before the dot. */
 static bool
 is_host(const char *pattern, const char *host, size_t len)
 {
-    const char *dot;
+    const char *dot = memchr(host, '.', len);
 
-    if (strncasecmp(pattern, host, len) == 0 && pattern[len] == '\0')
-        return true;
-    dot = memchr(host, '.', len);
-    return pattern[0] == '*' && dot && strncasecmp(pattern + 1, dot, len - (size_t)(dot - host)) == 0 &&
-           pattern[1 + len - (size_t)(dot - host)] == '\0';
+    if (pattern[0] != '*')
+        return is_same(pattern, host, len);
+    return dot && dot > host && is_same(pattern + 1, dot, len - (size_t)(dot - host));
 }
 
 struct tlssite_pair *
