@@ -500,6 +500,7 @@ conn_free(struct conn *c)
     linebuf_clear(&c->in);
     outq_clear(&c->out);
     buf_clear(&c->close_text);
+    stream_clear(&c->stream);
     tlssite_drop(c->site);
     host->gone(host->owner, c);
     free(c);
