@@ -199,6 +199,14 @@ fuzz:
 			| grep -E 'number_of_executed_units|ERROR|SUMMARY|runtime error' ; \
 		ls build/fuzz/crash-* build/fuzz/timeout-* build/fuzz/oom-* 2>/dev/null && exit 1 || true; done
 
+# Measuring -------------------------------------------------------------------
+
+N = 200
+
+## make bench-resting  memory that a client at rest costs, plain and with TLS
+bench-resting: all
+	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
+
 # Installing ------------------------------------------------------------------
 
 PREFIX = /usr/local
@@ -219,7 +227,7 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login peers asan tsan valgrind check check-tools format \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting peers asan tsan valgrind check check-tools format \
 	format-check lint layers replay fuzz \
 	module install clean
 .SECONDARY:

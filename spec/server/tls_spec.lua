@@ -47,6 +47,16 @@ local function capabilities(c)
    return set
 end
 
+-- A client's first record, with the name it asks for, and methods of compression.
+local function hello(name, compressions)
+   local list = ("\0" .. (">s2"):pack(name))
+   local extensions = (">I2s2"):pack(0, (">s2"):pack(list))
+      .. "\0\10\0\4\0\2\0\x17" .. "\0\11\0\2\1\0" .. "\0\13\0\4\0\2\4\3"
+   local body = "\3\3" .. core.random(32) .. "\0" .. "\0\2\xc0\x2b" .. ("s1"):pack(compressions or "\0")
+      .. (">s2"):pack(extensions)
+   return "\x16\3\1" .. (">s2"):pack("\1" .. (">s3"):pack(body))
+end
+
 local function failure()
    return client.wait_for("a failure in the log", function()
       return client.logged("a TLS handshake failed")[1]
@@ -505,15 +515,6 @@ describe("a handshake that fails", function()
       client.wait_for("its end", function() return #server:conn_list() == 0 end)
    end)
 
-   -- A client's first record, with the name it asks for.
-   local function hello(name)
-      local list = ("\0" .. (">s2"):pack(name))
-      local extensions = (">I2s2"):pack(0, (">s2"):pack(list))
-         .. "\0\10\0\4\0\2\0\x17" .. "\0\11\0\2\1\0" .. "\0\13\0\4\0\2\4\3"
-      local body = "\3\3" .. core.random(32) .. "\0" .. "\0\2\xc0\x2b" .. "\1\0" .. (">s2"):pack(extensions)
-      return "\x16\3\1" .. (">s2"):pack("\1" .. (">s3"):pack(body))
-   end
-
    it("may take a name of any octets", function()
       local server = implicit { sni = { ["a.example"] = pki:pair("other"), ["*.b.example"] = pki:pair("other") } }
       for _, name in ipairs {
@@ -613,6 +614,14 @@ describe("what is negotiated:", function()
       local ok, why = pcall(implicit, { ciphers = { "TLS_NO_SUCH_THING" } })
       assert.is_false(ok)
       assert.truthy(why:find("TLS_NO_SUCH_THING", 1, true), why)
+   end)
+
+   it("no compression, though the client offers it", function()
+      local c = client.open(implicit()):send(hello("a.example", "\1\0"))
+      local record = c:octets(5 + 4 + 2 + 32 + 1 + 32 + 2 + 1)
+      assert.equal(2, record:byte(6)) -- ServerHello
+      local id = record:byte(5 + 4 + 2 + 32 + 1)
+      assert.equal(0, record:byte(5 + 4 + 2 + 32 + 1 + id + 2 + 1))
    end)
 
    it("TLS 1.3 only where that is asked for; without it a clear error", function()
