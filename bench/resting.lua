@@ -52,12 +52,16 @@ local function measure(pair, mode)
    local path = files.put(os.tmpname(), script)
    local server = process.start { path, pair, mode }
    local port = server:wait_port()
-   local clients = { connect(port, mode) }
+   local first, clients = connect(port, mode), {}
    local before = resident(server)
    for i = 1, COUNT do
-      clients[i + 1] = connect(port, mode)
+      clients[i] = connect(port, mode)
    end
    local each = (resident(server) - before) / COUNT
+   for i = 1, COUNT do
+      clients[i]:close()
+   end
+   first:close()
    server:stop()
    os.remove(path)
    return each, before

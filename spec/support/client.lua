@@ -229,6 +229,18 @@ function Client:octets(n)
    return self:take(n)
 end
 
+--- So many octets, of many: they are put together once.
+function Client:bulk(n)
+   local parts, have = {}, 0
+   client.wait_for(n .. " octets", function()
+      self:fill()
+      parts[#parts + 1] = self:take(n - have)
+      have = have + #parts[#parts]
+      return have == n or self.eof
+   end)
+   return table.concat(parts)
+end
+
 --- What stands before the lone dot, dots unstuffed, as one text.
 function Client:body()
    local from = 1

@@ -36,23 +36,29 @@ def feed():
         raw = raw[5 + length:]
 
 
+def send():
+    """The server may have closed; what it said before is still read."""
+    octets = to_send.read()
+    if octets:
+        connection.sendall(octets)
+
+
 def go_on(step):
     while True:
         try:
             return step()
         except ssl.SSLWantReadError:
-            connection.sendall(to_send.read())
+            send()
             feed()
-        finally:
-            connection.sendall(to_send.read())
 
 
 def say(octets):
     tls.write(octets)
-    connection.sendall(to_send.read())
+    send()
 
 
 go_on(tls.do_handshake)
+send()
 sys.stdout.buffer.write(go_on(lambda: tls.read(65536)))  # the greeting
 commands = sys.stdin.buffer.read()
 for piece in [commands] if sys.argv[2] == "whole" else [bytes([octet]) for octet in commands]:
@@ -61,7 +67,7 @@ try:
     tls.unwrap()
 except ssl.SSLWantReadError:
     pass
-connection.sendall(to_send.read())
+send()
 how = "close_notify"
 while True:
     try:
