@@ -221,10 +221,32 @@ static const struct {
     {120, "no application protocol in common"},
 };
 
+#define ALERT 21 /* RFC 5246, 6.2.1 */
+
+/* OpenSSL sends one in the clear where TLS 1.3 expects it encrypted: when it
+ * does not accept the certificate.  The record's head and two octets lie as
+ * they came. */
+static bool
+is_clear_alert(const struct tls *t)
+{
+    const unsigned char *head = t->ssl.MBEDTLS_PRIVATE(in_hdr);
+
+    return t->status == MBEDTLS_ERR_SSL_INVALID_MAC && head && head[0] == ALERT && head[3] == 0 &&
+           head[4] == 2;
+}
+
+static int
+alert_number(const struct tls *t)
+{
+    if (is_clear_alert(t))
+        return t->ssl.MBEDTLS_PRIVATE(in_hdr)[6];
+    return t->ssl.MBEDTLS_PRIVATE(in_msg) ? t->ssl.MBEDTLS_PRIVATE(in_msg)[1] : -1;
+}
+
 static void
 alert_words(const struct tls *t, char why[TLS_WHY])
 {
-    int number = t->ssl.MBEDTLS_PRIVATE(in_msg) ? t->ssl.MBEDTLS_PRIVATE(in_msg)[1] : -1;
+    int number = alert_number(t);
 
     for (size_t i = 0; i < sizeof alerts / sizeof *alerts; i++)
         if (alerts[i].number == number) {
@@ -260,7 +282,7 @@ static const struct {
 void
 tls_why(const struct tls *t, char why[TLS_WHY])
 {
-    if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+    if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || is_clear_alert(t)) {
         alert_words(t, why);
         return;
     }
