@@ -38,7 +38,7 @@ end
 --- Makes NAME.pem and NAME.key, signed by the authority.
 -- @string name its CN, too
 -- @tparam[opt] table options `kind` ("ec", "rsa"), `names` (subjectAltName), `subject`,
--- `days`, and `by`: whose key signs
+-- `expired`, `authority`, and `by`: whose key signs
 function Pki:make(name, options)
    local o = options or {}
    local by = o.by or "ca"
@@ -46,9 +46,19 @@ function Pki:make(name, options)
       .. "\nbasicConstraints=CA:" .. (o.authority and "TRUE" or "FALSE") .. "\n")
    files.run("openssl req -newkey " .. KINDS[o.kind or "ec"] .. " -nodes -keyout %s -out %s -subj %s 2>/dev/null",
       self:path(name .. ".key"), self:path(name .. ".csr"), o.subject or "/CN=" .. name)
-   files.run("openssl x509 -req -in %s -CA %s -CAkey %s -CAcreateserial -days %s -extfile %s -out %s 2>/dev/null",
-      self:path(name .. ".csr"), self:path(by .. ".pem"), self:path(by .. ".key"), tostring(o.days or 30),
-      self:path(name .. ".ext"), self:path(name .. ".pem"))
+   local sign = "openssl x509 -req -in %s -CA %s -CAkey %s -CAcreateserial -extfile %s -out %s %s 2>/dev/null"
+   local words = { self:path(name .. ".csr"), self:path(by .. ".pem"), self:path(by .. ".key"),
+      self:path(name .. ".ext"), self:path(name .. ".pem") }
+   for i, word in ipairs(words) do
+      words[i] = files.quote(word)
+   end
+   local function signs(dates)
+      words[6] = dates
+      return sign:format(table.unpack(words))
+   end
+   -- OpenSSL before 3.4 knows no dates of its own, later ones no days that are past.
+   files.run(not o.expired and signs("-days 30")
+      or signs("-not_before 20190101000000Z -not_after 20200101000000Z") .. " || " .. signs("-days -1"))
    return self:pair(name)
 end
 
