@@ -293,6 +293,23 @@ describe("tickets", function()
       assert.equal("New", again(server))
    end)
 
+   it("of a suite that is not served any more are not taken", function()
+      local server = implicit()
+      kept(server, " -tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
+      server:configure { tls = pki:pair("server", {
+         mode = "implicit", ciphers = { "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384" },
+      }) }
+      assert.equal("New", again(server, " -tls1_2"))
+   end)
+
+   it("of a kind of key that is not served any more are not taken", function()
+      pki:make("rsa", { kind = "rsa" })
+      local server = implicit()
+      kept(server, " -tls1_2")
+      server:configure { tls = pki:pair("rsa", { mode = "implicit" }) }
+      assert.equal("New", again(server, " -tls1_2"))
+   end)
+
    it("that were altered are no ticket", function()
       local server = implicit { ticket_keys = key_file(("k"):rep(48)) }
       kept(server, " -tls1_2")

@@ -467,8 +467,9 @@ describe("a handshake that fails", function()
    }
    for _, case in ipairs(cases) do
       it(case[1] .. " is one line in the log, and disturbs nobody", function()
-         local server = implicit(nil, case[4])
+         local server = implicit()
          local other = tls.login(server)
+         server:configure(case[4] or {})
          case[3](server)
          local line = tls.failure()
          assert.truthy(line:find(case[2], 1, true), line)
@@ -476,6 +477,7 @@ describe("a handshake that fails", function()
          client.wait_for("its end", function() return #server:conn_list() == 1 end)
          assert.equal(1, #client.logged("TLS handshake"))
          assert.equal("+OK 1 3", other:command("STAT"))
+         server:configure { handshake_timeout = 20 }
          tls.connect(server)
       end)
    end
