@@ -292,7 +292,9 @@ end
 local function sasl_step(self, bytes)
    local result, name, mbox = run(self, bytes)
    if type(result) == "string" then
-      return { challenge = result }
+      local outcome = self.spurned and refused(self) or {}
+      outcome.challenge = result
+      return outcome
    end
    exchanges[self.conn] = nil
    if not result then
@@ -331,7 +333,8 @@ end
 -- @string stamp APOP's
 -- @bool first whether an exchange of AUTH begins
 -- @treturn table `challenge` to go on, `name` and `mbox` of who may enter, or
--- `why`, `text`, `code` and `name` of who may not
+-- `why`, `text`, `code` and `name` of who may not; these with a `challenge` too
+-- where the client is refused, but reads of it first
 function login.step(conn, options, kind, name, secret, stamp, first)
    if kind ~= "user" and kind ~= "apop" then
       local exchange = first and begin(conn, options, kind) or exchanges[conn]
