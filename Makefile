@@ -27,7 +27,7 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session
+PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session say authorize transact
 IO    = loop net ticket tlssite tls stream outq log pool cert terminal
 LUAC  = task await source fs crypto saslua secret tlslua
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
@@ -98,7 +98,7 @@ specs: all $(BUILD)/popd/testing.so replay
 ## make test-debian13  the specs in a Debian 13 of its own (root; needs a Debian mirror)
 test-debian13:
 	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
-	@.ci/debian13
+	@SPECS='$(SPECS)' .ci/debian13
 
 ## make peers      installs the servers that specs compare with; starts none
 peers:
@@ -129,6 +129,12 @@ valgrind:
 	@$(MAKE) --no-print-directory specs SPECS='$(VALGRIND_SPECS)' \
 		WRAP='valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=spec/support/valgrind.supp'
 
+# Measuring -------------------------------------------------------------------
+
+## make bench-login  what a client waits while a crowd logs in with slow hashes
+bench-login: all
+	@$(SPEC_ENV) $(LUA) bench/login.lua
+
 # Checking --------------------------------------------------------------------
 
 SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
@@ -148,7 +154,7 @@ format-check:
 lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core
-	@luacheck --no-color -q lua spec examples core/embed.lua
+	@luacheck --no-color -q lua spec examples bench core/embed.lua
 	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
@@ -156,8 +162,8 @@ lint:
 forbid = @! grep -nE '^\#include [<"]($(2))' $(patsubst %,core/%.[ch],$(1)) || { echo 'layers: forbidden include'; false; }
 layers: all
 	$(call forbid,$(PURE),ev\.h|lua|lauxlib|mbedtls/ssl|sys/socket|netinet|unistd|time\.h|loop|net|stream|outq|log|task|conn|server)
-	$(call forbid,$(IO),lua|lauxlib|command|session|maildrop|reply|dotstuff|task|await|source|conn|server)
-	$(call forbid,$(LUAC),command|session|maildrop|reply|linebuf|conn|server|steps|listener)
+	$(call forbid,$(IO),lua|lauxlib|command|session|say|maildrop|reply|dotstuff|task|await|source|conn|server)
+	$(call forbid,$(LUAC),command|session|say|maildrop|reply|linebuf|conn|server|steps|listener)
 	@$(CC) -shared -Wl,-z,defs -o $(BUILD)/pure.so $(patsubst %,$(BUILD)/%.o,$(PURE)) $(PURE_LIBS)
 	@test "$$(nm -D --defined-only $(BUILD)/popd/core.so | awk '{print $$3}')" = luaopen_popd_core || \
 		{ echo 'layers: core.so exports more than luaopen_popd_core'; false; }
@@ -193,6 +199,14 @@ fuzz:
 			| grep -E 'number_of_executed_units|ERROR|SUMMARY|runtime error' ; \
 		ls build/fuzz/crash-* build/fuzz/timeout-* build/fuzz/oom-* 2>/dev/null && exit 1 || true; done
 
+# Measuring -------------------------------------------------------------------
+
+N = 200
+
+## make bench-resting  memory that a client at rest costs, plain and with TLS
+bench-resting: all
+	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
+
 # Installing ------------------------------------------------------------------
 
 PREFIX = /usr/local
@@ -213,6 +227,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs peers asan tsan valgrind check check-tools format format-check lint layers replay fuzz \
-	module install clean
+.PHONY: all help run test test-debian13 specs bench-login bench-resting peers asan tsan valgrind check check-tools \
+	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

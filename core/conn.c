@@ -2,6 +2,7 @@
 
 #include "log.h"
 #include "proxyproto.h"
+#include "say.h"
 #include "reply.h"
 #include "tls.h"
 #include "tlssite.h"
@@ -230,9 +231,9 @@ say_close(struct conn *c)
     struct buf *reply = conn_reply(c), *text = &c->close_text;
 
     if (c->lost)
-        session_say(s, false, "SYS/TEMP", lost, sizeof lost - 1, reply);
+        say_text(s, false, "SYS/TEMP", lost, sizeof lost - 1, reply);
     else if (text->len)
-        conn_log_faults(c, session_say(s, false, NULL, text->data, text->len, reply));
+        conn_log_faults(c, say_text(s, false, NULL, text->data, text->len, reply));
     conn_say(c, NEED_CLOSE);
     return true;
 }
@@ -499,6 +500,7 @@ conn_free(struct conn *c)
     linebuf_clear(&c->in);
     outq_clear(&c->out);
     buf_clear(&c->close_text);
+    stream_clear(&c->stream);
     tlssite_drop(c->site);
     host->gone(host->owner, c);
     free(c);

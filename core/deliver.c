@@ -2,6 +2,8 @@
  * replies of the site's own commands. */
 #include "steps.h"
 
+#include "say.h"
+
 #include "log.h"
 #include "reply.h"
 
@@ -196,7 +198,7 @@ take_capa(lua_State *L, struct conn *c)
     struct buf *reply = conn_reply(c);
     unsigned faults = REPLY_CLEAN;
 
-    session_say(&c->session, true, NULL, follow, sizeof follow - 1, reply);
+    say_text(&c->session, true, NULL, follow, sizeof follow - 1, reply);
     lua_settop(L, 1);
     for (lua_Integer i = 1; lua_istable(L, 1) && lua_rawgeti(L, 1, i) == LUA_TSTRING; i++) {
         size_t len;
@@ -240,7 +242,7 @@ take_command(lua_State *L, struct conn *c)
         step_answer(L, c, lua_toboolean(L, 1), 2);
         return;
     }
-    conn_log_faults(c, session_say(&c->session, true, NULL, text ? text : "", len, conn_reply(c)));
+    conn_log_faults(c, say_text(&c->session, true, NULL, text ? text : "", len, conn_reply(c)));
     conn_say(c, c->need);
     send_source(c, DOTSTUFF_ALL, 0);
 }

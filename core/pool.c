@@ -10,7 +10,7 @@
 
 /* How much less than the loop's thread the others are worth to the system: a
  * crowd of logins must not delay a client who only wants his mail. */
-#define NICE 10
+#define NICE 5
 
 /* Lists --------------------------------------------------------------------- */
 

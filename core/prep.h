@@ -9,8 +9,10 @@
  *
  * Code points that Unicode 3.2 did not know pass, also in what a site stores:
  * the server cannot tell a query from a stored string that was made by the same
- * function, and refusing them would lock out every script added since.  They
- * are normalized and directed by the Unicode of the library, not by 3.2's.
+ * function, and refusing them would lock out every script added since.
+ * What is normalized and directed follows the Unicode of the library: of what
+ * 3.2 knew, NFKC differs for five ideographs (Unicode's Corrigendum 4), and the
+ * direction of a few marks has changed.
  */
 #ifndef POPD_PREP_H
 #define POPD_PREP_H

@@ -155,12 +155,6 @@ const char *session_logon(const struct session *s);
 /* The language that was chosen, a tag; LANGUAGE_DEFAULT: none was. */
 const char *session_lang(const struct session *s);
 
-/* Appends one status line, its text in the session's language if that has it;
- * code may be NULL.  Returns reply_fault bits.  For lines that no function here
- * makes. */
-unsigned session_say(const struct session *s, bool ok, const char *code, const char *text, size_t len,
-                     struct buf *out);
-
 /* What was needed is there: goes on with the command. */
 enum need session_resume(struct session *s, struct buf *out);
 

@@ -21,11 +21,19 @@ stream_open(struct stream *s, int fd)
 void
 stream_close(struct stream *s)
 {
-    tls_free(s->tls);
-    s->tls = NULL;
+    if (s->tls)
+        tls_close(s->tls);
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
+}
+
+void
+stream_clear(struct stream *s)
+{
+    stream_close(s);
+    tls_free(s->tls);
+    s->tls = NULL;
 }
 
 static enum stream_status

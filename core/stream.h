@@ -27,7 +27,11 @@ struct stream {
 };
 
 void stream_open(struct stream *s, int fd);
+
+/* Closes the descriptor; what TLS there was can be told of until stream_clear,
+ * which frees all. */
 void stream_close(struct stream *s);
+void stream_clear(struct stream *s);
 
 /* Reads at most n bytes; *got is how many. */
 enum stream_status stream_read(struct stream *s, void *bytes, size_t n, size_t *got);

@@ -15,6 +15,11 @@
 #define MBEDTLS_PRIVATE(member) member
 #endif
 
+/* How often the descriptor is read for one call from above: some records' worth.
+ * A client that sends records without data in them (alerts, refused
+ * renegotiations) without end would else be all that the loop ever does. */
+#define RECVS 64
+
 /* What our own reading and writing tell mbedTLS of a connection that broke. */
 #define BROKEN MBEDTLS_ERR_SSL_INTERNAL_ERROR
 
@@ -22,14 +27,17 @@ struct tls {
     mbedtls_ssl_context ssl;     /* first: tls_on_sni finds the rest by it */
     struct tlssite_setup *setup; /* held */
     struct tlssite_pair *pair;   /* of the setup: the certificate that is shown */
-    int fd;                      /* borrowed */
+    int fd;                      /* borrowed; -1: closed */
     unsigned char *before;       /* ours: octets that were read before, or NULL */
     size_t before_at, before_end;
-    char *sni;      /* ours; NULL: the client asked for no name */
-    size_t writing; /* octets of the record on its way; 0: none is */
-    bool done;      /* with the handshake */
-    int status;     /* of the handshake: what it wants, or how it failed */
-    int broken;     /* errno of the descriptor */
+    unsigned recvs;                                    /* left to this call */
+    bool ended;                                        /* the descriptor's input */
+    enum { FIRST_NONE, FIRST_TLS, FIRST_OTHER } first; /* what the client's first octet is of */
+    char *sni;                                         /* ours; NULL: the client asked for no name */
+    size_t writing;                                    /* octets of the record on its way; 0: none is */
+    bool done;                                         /* with the handshake */
+    int status;                                        /* of the handshake: what it wants, or how it failed */
+    int broken;                                        /* errno of the descriptor */
 };
 
 /* The descriptor, for mbedTLS */
@@ -50,20 +58,34 @@ read_before(struct tls *t, unsigned char *bytes, size_t n)
 }
 
 static int
-on_recv(void *context, unsigned char *bytes, size_t n)
+read_descriptor(struct tls *t, unsigned char *bytes, size_t n)
 {
-    struct tls *t = context;
     ssize_t r;
 
-    if (t->before)
-        return read_before(t, bytes, n);
+    if (t->recvs == 0)
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    t->recvs--;
     r = recv(t->fd, bytes, n, 0);
+    t->ended = r == 0;
     if (r >= 0)
         return (int)r;
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
         return MBEDTLS_ERR_SSL_WANT_READ;
     t->broken = errno;
     return BROKEN;
+}
+
+#define HANDSHAKE 22 /* RFC 5246, 6.2.1: a record's first octet */
+
+static int
+on_recv(void *context, unsigned char *bytes, size_t n)
+{
+    struct tls *t = context;
+    int r = t->before ? read_before(t, bytes, n) : read_descriptor(t, bytes, n);
+
+    if (t->first == FIRST_NONE && r > 0)
+        t->first = bytes[0] == HANDSHAKE ? FIRST_TLS : FIRST_OTHER;
+    return r;
 }
 
 static int
@@ -123,6 +145,13 @@ tls_free(struct tls *t)
     free(t);
 }
 
+void
+tls_close(struct tls *t)
+{
+    t->fd = -1;
+    t->broken = EBADF;
+}
+
 bool
 tls_unread(struct tls *t, const void *bytes, size_t n)
 {
@@ -142,6 +171,7 @@ tls_unread(struct tls *t, const void *bytes, size_t n)
 enum stream_status
 tls_handshake(struct tls *t)
 {
+    t->recvs = RECVS;
     t->status = mbedtls_ssl_handshake(&t->ssl);
     t->done = t->status == 0;
     if (t->done)
@@ -191,10 +221,32 @@ static const struct {
     {120, "no application protocol in common"},
 };
 
+#define ALERT 21 /* RFC 5246, 6.2.1 */
+
+/* OpenSSL sends one in the clear where TLS 1.3 expects it encrypted: when it
+ * does not accept the certificate.  The record's head and two octets lie as
+ * they came. */
+static bool
+is_clear_alert(const struct tls *t)
+{
+    const unsigned char *head = t->ssl.MBEDTLS_PRIVATE(in_hdr);
+
+    return t->status == MBEDTLS_ERR_SSL_INVALID_MAC && head && head[0] == ALERT && head[3] == 0 &&
+           head[4] == 2;
+}
+
+static int
+alert_number(const struct tls *t)
+{
+    if (is_clear_alert(t))
+        return t->ssl.MBEDTLS_PRIVATE(in_hdr)[6];
+    return t->ssl.MBEDTLS_PRIVATE(in_msg) ? t->ssl.MBEDTLS_PRIVATE(in_msg)[1] : -1;
+}
+
 static void
 alert_words(const struct tls *t, char why[TLS_WHY])
 {
-    int number = t->ssl.MBEDTLS_PRIVATE(in_msg) ? t->ssl.MBEDTLS_PRIVATE(in_msg)[1] : -1;
+    int number = alert_number(t);
 
     for (size_t i = 0; i < sizeof alerts / sizeof *alerts; i++)
         if (alerts[i].number == number) {
@@ -230,13 +282,17 @@ static const struct {
 void
 tls_why(const struct tls *t, char why[TLS_WHY])
 {
-    if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+    if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || is_clear_alert(t)) {
         alert_words(t, why);
         return;
     }
     if (t->broken) {
         snprintf(why, TLS_WHY, "%s",
                  t->broken == ECONNRESET || t->broken == EPIPE ? "the client left" : strerror(t->broken));
+        return;
+    }
+    if (t->first == FIRST_OTHER) {
+        snprintf(why, TLS_WHY, "the client does not speak TLS");
         return;
     }
     for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
@@ -258,14 +314,19 @@ failed(struct tls *t, int status)
     return STREAM_ERROR;
 }
 
+/* 0 is also what mbedTLS makes of an empty record. */
 enum stream_status
 tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
 {
-    int r = mbedtls_ssl_read(&t->ssl, bytes, n);
+    int r;
 
+    t->recvs = RECVS;
+    r = mbedtls_ssl_read(&t->ssl, bytes, n);
     *got = r > 0 ? (size_t)r : 0;
     if (r > 0)
         return STREAM_OK;
+    if (r == 0 && !t->ended)
+        return STREAM_AGAIN;
     if (r == 0 || r == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY || r == MBEDTLS_ERR_SSL_CONN_EOF)
         return STREAM_EOF;
     return failed(t, r);

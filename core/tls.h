@@ -21,6 +21,9 @@ struct tlssite;
 struct tls *tls_new(struct tlssite *site, int fd);
 void tls_free(struct tls *t); /* NULL is fine */
 
+/* The descriptor is about to be closed: it is not touched any more. */
+void tls_close(struct tls *t);
+
 /* Octets that were read from the descriptor before: the client's first. */
 bool tls_unread(struct tls *t, const void *bytes, size_t n);
 

@@ -102,6 +102,24 @@ set_versions(mbedtls_ssl_config *conf, bool tls13_only, char why[TLSSITE_WHY])
 #endif
 }
 
+/* A list without a suite of TLS 1.3 rules that version out: mbedTLS would agree
+ * on it with a client, and then find no suite. */
+static bool
+fit_versions(struct tlssite_setup *s, bool tls13_only, char why[TLSSITE_WHY])
+{
+#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
+    for (const int *suite = s->suites; *suite; suite++)
+        if (*suite >> 8 == 0x13) /* RFC 8446, appendix B.4 */
+            return true;
+    if (tls13_only)
+        return refuse(why, 0, "tls: min = \"1.3\", but none of the ciphers is of TLS 1.3");
+    mbedtls_ssl_conf_max_tls_version(&s->conf, MBEDTLS_SSL_VERSION_TLS1_2);
+#else
+    (void)s, (void)tls13_only, (void)why;
+#endif
+    return true;
+}
+
 /* mbedTLS 3 needs this before TLS 1.3 and some keys; it may be done often. */
 static bool
 start_library(void)
@@ -140,6 +158,8 @@ read_file(const char *path, size_t *n, char why[TLSSITE_WHY])
     FILE *f = fopen(path, "rb");
     unsigned char *text = f ? malloc(FILE_MAX + 1) : NULL;
 
+    if (f)
+        setvbuf(f, NULL, _IONBF, 0); /* no copy of a key that nobody wipes */
     if (!text) {
         refuse(why, 0, "%s cannot be read: %s", path, strerror(errno));
         if (f)
@@ -327,11 +347,11 @@ find_suite(const char *name, size_t len)
 }
 
 static bool
-set_suites(struct tlssite_setup *s, const char *names, char why[TLSSITE_WHY])
+set_suites(struct tlssite_setup *s, const struct tlssite_spec *spec, char why[TLSSITE_WHY])
 {
     size_t n = 0, len;
 
-    for (const char *at = names; at && *at; at += len) {
+    for (const char *at = spec->suites; at && *at; at += len) {
         at += strspn(at, " ");
         len = strcspn(at, " ");
         if (len == 0)
@@ -344,7 +364,7 @@ set_suites(struct tlssite_setup *s, const char *names, char why[TLSSITE_WHY])
                           at);
     }
     mbedtls_ssl_conf_ciphersuites(&s->conf, n ? s->suites : default_suites);
-    return true;
+    return n == 0 || fit_versions(s, spec->tls13_only, why);
 }
 
 static bool
@@ -380,8 +400,8 @@ configure(struct tlssite_setup *s, const struct tlssite_spec *spec, const struct
     if (status)
         return refuse(why, status, "tls");
     if (!start_random(s, why) || !set_versions(&s->conf, spec->tls13_only, why) ||
-        !set_suites(s, spec->suites, why) || !load_pairs(s, spec, why) ||
-        !set_clients(s, spec->client_ca, why) || !load_tickets(s, spec, before, why))
+        !set_suites(s, spec, why) || !load_pairs(s, spec, why) || !set_clients(s, spec->client_ca, why) ||
+        !load_tickets(s, spec, before, why))
         return false;
     set_curves(&s->conf);
     mbedtls_ssl_conf_sni(&s->conf, tls_on_sni, s);
@@ -475,17 +495,22 @@ tlssite_load(struct tlssite *site, const struct tlssite_spec *spec, char why[TLS
     return true;
 }
 
+/* A host may hold anything, also a NUL. */
+static bool
+is_same(const char *name, const char *host, size_t len)
+{
+    return strlen(name) == len && strncasecmp(name, host, len) == 0;
+}
+
 /* "*.example.org" is for one label before the dot. */
 static bool
 is_host(const char *pattern, const char *host, size_t len)
 {
-    const char *dot;
+    const char *dot = memchr(host, '.', len);
 
-    if (strncasecmp(pattern, host, len) == 0 && pattern[len] == '\0')
-        return true;
-    dot = memchr(host, '.', len);
-    return pattern[0] == '*' && dot && strncasecmp(pattern + 1, dot, len - (size_t)(dot - host)) == 0 &&
-           pattern[1 + len - (size_t)(dot - host)] == '\0';
+    if (pattern[0] != '*')
+        return is_same(pattern, host, len);
+    return dot && dot > host && is_same(pattern + 1, dot, len - (size_t)(dot - host));
 }
 
 struct tlssite_pair *

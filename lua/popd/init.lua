@@ -23,6 +23,10 @@ popd.VERSION = core.version
 -- @see popd.fs
 popd.fs = require("popd.fs")
 
+--- Stored passwords: verified and made.
+-- @see popd.scheme
+popd.scheme = require("popd.scheme")
+
 --- What opens listening sockets.
 -- @see popd.listen
 popd.listen = require("popd.listen")

@@ -66,12 +66,9 @@ local function base64_dotted(octets)
    return (core.base64(octets):gsub("%+", "."):gsub("=", ""))
 end
 
--- SASLprep (RFC 4013), which leaves ASCII as it is; nil: it allows no such password.
+-- SASLprep (RFC 4013), as SCRAM asks for; nil: it allows no such password.
 local function prepared(password)
-   if not password:find("[\128-\255]") then
-      return password
-   end
-   return core.prep and core.prep(password) or (not core.prep and password or nil)
+   return (core.prep(password))
 end
 
 -- Schemes ---------------------------------------------------------------------

@@ -131,20 +131,21 @@ local function secure(p, entry)
    entry.socket:tls(value and site or nil, value and mode == "implicit")
 end
 
--- Reads what the entries serve with, each once: true, or nil and why.
-local function load_sites(p, entries)
-   local loaded = {}
+-- Reads what the entries serve with, each once: true, or nil and why.  `loaded`
+-- has the sites that were read before, and gets these.
+local function load_sites(p, entries, loaded)
+   loaded = loaded or {}
    for _, entry in ipairs(entries) do
       local value, site = tls_of(p, entry)
       if value == false then
          return nil, site
       end
       if value and not loaded[site] then
+         loaded[site] = true
          local ok, why = tls.load(site, value)
          if not ok then
             return nil, why
          end
-         loaded[site] = true
       end
    end
    return true
@@ -402,6 +403,9 @@ local function check_tls(p, value)
       return
    end
    if value == false then
+      if not p.options.tls then
+         return
+      end
       error("option 'tls': a server that is up cannot do without; take it down first", 4)
    end
    local ok, why = tls.load(p.site, value)
@@ -461,6 +465,7 @@ end
 function Server:reload_tls()
    local p = get(self)
    local failed
+   local loaded = {}
    local function note(ok, why)
       if not ok then
          failed = failed or why
@@ -468,7 +473,7 @@ function Server:reload_tls()
       end
    end
    for _, entry in ipairs(p.listeners) do
-      note(load_sites(p, { entry }))
+      note(load_sites(p, { entry }, loaded))
       note(not entry.socket or listen.reload(entry.socket))
    end
    if failed then

@@ -1,5 +1,6 @@
 local fetching = require("support.fetching")
 local files = require("support.files")
+local logins = require("support.logins")
 local process = require("support.process")
 
 -- It puts a Return-Path line of its own first, and takes the message's away.
@@ -65,5 +66,53 @@ verbose = 0
       ["a From_ line first"] = "6.18.11 drops such a line",
       ["nothing at all"] = "6.18.11 makes it an empty header, which is an empty line",
       ["bare CRs"] = "6.18.11 makes each CR a line end",
+   },
+}
+
+local function login_config(job)
+   local retriever = job.transport == "tls" and "SimplePOP3SSLRetriever\nca_certs = " .. job.ca or "SimplePOP3Retriever"
+   return ([[
+[retriever]
+type = %s
+server = localhost
+port = %d
+username = joe
+password = %s
+use_apop = %s
+use_xoauth2 = %s
+
+[destination]
+type = MDA_external
+path = %s
+allow_root_commands = true
+
+[options]
+read_all = true
+delete = false
+delivered_to = false
+received = false
+verbose = 0
+]]):format(retriever, job.port, job.password, job.mechanism == "apop", job.mechanism == "XOAUTH2", fetching.mda(job.home))
+end
+
+logins.describe {
+   name = "getmail6",
+   version = "getmail --version",
+   installed = function()
+      return process.has("getmail")
+   end,
+   fetch = function(job)
+      local rc = files.put(job.home .. "/getmailrc", login_config(job))
+      files.run("chmod 600 %s", rc)
+      return process.run({ "getmail", "--getmaildir", job.home, "--rcfile", rc }, job)
+   end,
+   expected = expected,
+   undo = undo,
+   logins = {
+      { "user", over = "plain tls" },
+      { "apop", over = "plain tls" },
+   },
+   cannot = {
+      { "XOAUTH2", over = "plain tls", instead = { "user %s entered" }, why = "6.18.11 has `use_xoauth2` for IMAP only" },
    },
 }

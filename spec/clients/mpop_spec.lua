@@ -1,5 +1,6 @@
 local fetching = require("support.fetching")
 local files = require("support.files")
+local logins = require("support.logins")
 local process = require("support.process")
 
 fetching.describe {
@@ -27,4 +28,54 @@ delivery mda %s
    end,
    expected = fetching.lf,
    exceptions = {},
+}
+
+local function login_config(job)
+   local lines = {
+      "account default", "host localhost", "port " .. job.port, "user joe", "password " .. job.password,
+      "auth " .. (job.login.choose or job.mechanism:lower()),
+      "tls " .. (job.transport == "plain" and "off" or "on"),
+      "tls_starttls " .. (job.transport == "stls" and "on" or "off"),
+      "tls_trust_file " .. job.ca,
+      "keep on", "received_header off", "uidls_file uidls",
+      "delivery mda " .. fetching.mda(job.home),
+   }
+   if job.cert then
+      lines[#lines + 1] = "tls_cert_file " .. job.cert
+      lines[#lines + 1] = "tls_key_file " .. job.key
+   end
+   return table.concat(lines, "\n") .. "\n"
+end
+
+local NO_BINDING = "1.4.18 knows no mechanism with a channel binding"
+
+logins.describe {
+   name = "mpop",
+   version = "mpop --version",
+   installed = function()
+      return process.has("mpop")
+   end,
+   fetch = function(job)
+      local rc = files.put(job.home .. "/mpoprc", login_config(job))
+      files.run("chmod 600 %s", rc)
+      return process.run({ "mpop", "-q", "-C", rc }, job)
+   end,
+   expected = fetching.lf,
+   logins = {
+      { "user" },
+      { "apop" },
+      { "PLAIN" },
+      { "LOGIN" },
+      { "CRAM-MD5" },
+      { "SCRAM-SHA-1" },
+      { "SCRAM-SHA-256" },
+      { "OAUTHBEARER" },
+      { "XOAUTH2" },
+      { "EXTERNAL", over = "stls tls", site = "cert" },
+      { "SCRAM-SHA-256", choose = "on", note = "its own choice" },
+   },
+   cannot = {
+      { "SCRAM-SHA-1-PLUS", over = "stls tls", why = NO_BINDING, says = "invalid argument scram%-sha%-1%-plus" },
+      { "SCRAM-SHA-256-PLUS", over = "stls tls", why = NO_BINDING, says = "invalid argument scram%-sha%-256%-plus" },
+   },
 }

@@ -290,6 +290,33 @@ describe("popd.scheme", function()
       end)
    end)
 
+   describe("of SCRAM", function()
+      local function made(password)
+         return assert(scheme.make("SCRAM-SHA-1", password, { iterations = 4096 }))
+      end
+
+      it("takes for one what SASLprep makes one", function()
+         assert.is_true(scheme.verify(made("IX"), "\u{2168}"))
+         assert.is_true(scheme.verify(made("I\u{AD}X"), "IX"))
+         assert.is_true(scheme.verify(made("a\u{308}"), "\u{E4}"))
+         assert.is_false(scheme.verify(made("a"), "\u{E4}"))
+         assert.equal(scheme.scram("IX", "SHA-1", "salt").stored_key,
+            scheme.scram("\u{2168}", "SHA-1", "salt").stored_key)
+      end)
+
+      it("verifies nothing that SASLprep does not allow, and does not store it", function()
+         for _, password in ipairs { "a\7", "\255", "\u{627}1" } do
+            assert.is_false(scheme.verify(made("a"), password))
+            local stored, why = scheme.make("SCRAM-SHA-1", password)
+            assert.is_nil(stored)
+            assert.truthy(why:find("SASLprep", 1, true), why)
+            stored, why = scheme.scram(password, "SHA-1", "salt")
+            assert.is_nil(stored)
+            assert.truthy(why:find("SASLprep", 1, true), why)
+         end
+      end)
+   end)
+
    describe("make", function()
       local cheap = {
          ["PBKDF2-SHA256"] = { iterations = 1000 }, ["BLF-CRYPT"] = { cost = 4 }, ["SHA256-CRYPT"] = { cost = 1000 },

@@ -16,6 +16,9 @@ local client = {}
 local DEADLINE = 10 -- seconds; a safety net, nothing is measured by it
 local MULTI = { CAPA = true, LIST = "alone", UIDL = "alone", RETR = true, TOP = true }
 
+-- What a socket says that is to be asked again; the last two are LuaSec's.
+local AGAIN = { timeout = true, wantread = true, wantwrite = true }
+
 local servers, clients, checks = {}, {}, {}
 
 --- The log since the spec began: "level line", one each.
@@ -163,8 +166,8 @@ function Client:fill()
       local data, why, partial = self.socket:receive(65536)
       data = data or partial
       self.buffer = self.buffer .. data
-      if why == "closed" then
-         self.eof = true
+      if why and not AGAIN[why] then
+         self.eof, self.why = true, why
       elseif why or #data == 0 then
          return
       end
@@ -205,7 +208,7 @@ function Client:send(raw)
    client.wait_for("the server to take what is sent", function()
       local last, why, partial = self.socket:send(raw, sent + 1)
       sent = last or partial
-      return last or (why ~= "timeout" and error("send: " .. why, 4))
+      return last or (not AGAIN[why] and error("send: " .. why, 4))
    end)
    return self
 end
@@ -224,6 +227,18 @@ function Client:octets(n)
       return #buffer >= n
    end)
    return self:take(n)
+end
+
+--- So many octets, of many: they are put together once.
+function Client:bulk(n)
+   local parts, have = {}, 0
+   client.wait_for(n .. " octets", function()
+      self:fill()
+      parts[#parts + 1] = self:take(n - have)
+      have = have + #parts[#parts]
+      return have == n or self.eof
+   end)
+   return table.concat(parts)
 end
 
 --- What stands before the lone dot, dots unstuffed, as one text.

@@ -45,7 +45,8 @@ echo $n >count
    return path
 end
 
-local function version_of(client)
+--- The version that a client tells of itself.
+function fetching.version_of(client)
    local _, text = process.run { "sh", "-c", client.version }
    return text:match(client.version_pattern or "%d+%.[%w.]+") or "of an unknown version"
 end
@@ -157,7 +158,7 @@ function fetching.describe(client)
          busted.pending(client.name .. " is not installed")
          return
       end
-      local version = version_of(client)
+      local version = fetching.version_of(client)
       local job = {}
 
       busted.lazy_setup(function()

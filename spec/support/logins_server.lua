@@ -1,0 +1,79 @@
+-- The servers that clients log in to, for logins.lua: DIR COUNT.  In DIR are the
+-- messages 1 to COUNT and the certificates; each login becomes a line in
+-- DIR/logins before the client is answered, and so does each message fetched.
+local popd = require("popd")
+
+local dir, count = arg[1], math.tointeger(tonumber(arg[2]))
+
+local auth = {
+   lookup = function(name)
+      if name == "joe" then
+         return "secret", "joe"
+      end
+   end,
+   token = function(name, bearer)
+      if (name == "joe" or name == "") and bearer == "secret" then
+         return "joe", "joe"
+      end
+   end,
+   certificate = function(name, client)
+      if client.name == "joe" and (name == "joe" or name == "") then
+         return "joe", "joe"
+      end
+   end,
+}
+
+local function transport(conn)
+   return not conn.tls and "plain" or conn.server:match("%a+$")
+end
+
+local function note(conn, mechanism, what)
+   local file = assert(io.open(dir .. "/logins", "a"))
+   assert(file:write(mechanism, " ", transport(conn), " ", what, "\n"))
+   assert(file:close())
+end
+
+-- Nothing is locked or deleted: all cases share the messages.
+local storage = {
+   stat = function()
+      return count
+   end,
+   get = function(_, id, conn)
+      note(conn, conn.logon, id)
+      return { path = dir .. "/" .. id }
+   end,
+}
+
+local on = {
+   login = function(conn, _, mechanism)
+      conn.data.mechanism = mechanism
+   end,
+   logged_in = function(conn, _, ok, why)
+      note(conn, conn.data.mechanism or "?", ok and "entered" or "refused: " .. why)
+   end,
+}
+
+local function serve(site, mode, more)
+   local options = {
+      address = "127.0.0.1",
+      port = 0,
+      auth = auth,
+      storage = storage,
+      on = on,
+      failure_delay = 0,
+      tls = { cert = dir .. "/server.pem", key = dir .. "/server.key", mode = mode == "tls" and "implicit" or "stls" },
+   }
+   for key, value in pairs(more or {}) do
+      options[key] = value
+   end
+   options.tls.client_ca = site == "cert" and dir .. "/ca.pem" or nil
+   popd.new(site .. "-" .. mode, options):up()
+end
+
+local bare = { commands = { APOP = false, AUTH = false } }
+
+for _, mode in ipairs { "stls", "tls" } do
+   serve("all", mode)
+   serve("bare", mode, bare) -- without APOP and AUTH
+   serve("cert", mode) -- asks for certificates
+end
