@@ -726,6 +726,17 @@ describe("new certificates", function()
       assert.equal("other", tls.name(tls.connect(further.port)))
    end)
 
+   it("of popd.listen.tls alone are refused with the reason, too", function()
+      put("server")
+      local server = client.server { socket = popd.listen.tls(pair) }
+      files.put(pair.key, "nonsense")
+      local ok, why = server:reload_tls()
+      assert.is_nil(ok)
+      assert.truthy(why:find("now.key", 1, true))
+      assert.equal(1, #client.logged("error.*was not taken.*now.key"))
+      assert.equal(0, #client.logged("were read again"))
+   end)
+
    it("may come by configure, which changes nothing if they are bad", function()
       local server = implicit()
       server:configure { tls = pki:pair("other", { mode = "implicit" }) }
