@@ -2,6 +2,7 @@
  * replies of the site's own commands. */
 #include "steps.h"
 
+#include "digest.h"
 #include "log.h"
 #include "reply.h"
 
@@ -262,5 +263,11 @@ deliver_capa(struct conn *c)
 bool
 deliver_command(struct conn *c)
 {
-    return step_run(c, &step_command);
+    struct slice args = c->session.command.args;
+    bool ended = step_run(c, &step_command);
+
+    /* Lua has it now; where the site runs PASS or AUTH itself it is a secret. */
+    digest_wipe((void *)(uintptr_t)args.at, args.len);
+    c->session.command.args = (struct slice){"", 0};
+    return ended;
 }
