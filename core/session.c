@@ -212,6 +212,8 @@ has_verb(const struct session *s, enum verb verb)
 {
     if (s->config->off & VERB_BIT(verb))
         return false;
+    if (s->config->own & VERB_BIT(verb))
+        return true; /* whatever the core itself could do */
     return verb == VERB_APOP ? s->apop : verb != VERB_AUTH || s->config->mechanism_count > 0;
 }
 
@@ -901,13 +903,14 @@ tell(const struct session *s, enum verb verb, struct buf *lines)
     }
 }
 
-/* RFC 2449, section 6.3; what is offered over this connection. */
+/* RFC 2449, section 6.3; what is offered over this connection.  A site that
+ * runs AUTH itself tells what it takes by its command's own line. */
 static void
 tell_sasl(const struct session *s, struct buf *lines)
 {
-    bool any = false;
+    bool any = false, ours = has_verb(s, VERB_AUTH) && !(s->config->own & VERB_BIT(VERB_AUTH));
 
-    for (size_t i = 0; has_verb(s, VERB_AUTH) && i < s->config->mechanism_count; i++) {
+    for (size_t i = 0; ours && i < s->config->mechanism_count; i++) {
         const struct session_mechanism *m = &s->config->mechanisms[i];
 
         if (!is_offered(s, m))
