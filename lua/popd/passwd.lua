@@ -211,7 +211,9 @@ function passwd.new(options)
       end
       stamp = now
       local fresh, why = load(file, form)
-      if fresh then
+      if stamp ~= now then
+         return -- it has changed again, and another login has read it meanwhile, or is about to
+      elseif fresh then
          take(fresh)
       else
          core.log("error", "the users' file was not taken; those known before stay", { reason = why })

@@ -1,6 +1,7 @@
 local core = require("popd.core")
 local files = require("support.files")
 local passwd = require("popd.passwd")
+local popd = require("popd")
 
 describe("popd.passwd", function()
    local dir, file, logged
@@ -72,6 +73,29 @@ describe("popd.passwd", function()
       os.remove(file)
       assert.equal("secret", (auth.lookup("joe")))
       assert.equal(2, #logged)
+   end)
+
+   -- Reading a long file is a matter of many turns of the loop.
+   it("does not go back to a long file that was read before the present one, and for longer", function()
+      local lines = {}
+      for i = 1, 20000 do
+         lines[i] = ("user%d:secret"):format(i)
+      end
+      files.put(file, "ann:secret")
+      local auth = passwd.new { file = file }
+      files.put(file, table.concat(lines, "\n"))
+      local found
+      popd.spawn(function() found = { auth.lookup("user1") } end)
+      popd.step(0)
+      assert.is_nil(found, "it was read at one go")
+      files.put(file, "bob:secret")
+      assert.equal("secret", (auth.lookup("bob")))
+      while popd.step(0) do
+         assert.equal("secret", (auth.lookup("bob")))
+      end
+      assert.is_table(found)
+      assert.equal("secret", (auth.lookup("bob")))
+      assert.is_nil((auth.lookup("user1")))
    end)
 
    it("raises without a file's name", function()
