@@ -75,6 +75,27 @@ describe("popd.passwd", function()
       assert.equal(2, #logged)
    end)
 
+   it("has a dummy as most users have it, of the same file the same each time", function()
+      local lines = {}
+      local function user(name, work)
+         lines[#lines + 1] = ("%s:{SCRAM-SHA-256}%d,%s,%s,%s"):format(name, work, core.base64(core.random(16)),
+            core.base64(core.random(32)), core.base64(core.random(32)))
+      end
+      for i = 1, 20 do
+         user(("n%d"):format(i), i < 10 and 4096 or 15000)
+         user(("m%d"):format(i), i % 2 == 0 and 15000 or 4096)
+         user(("l%d"):format(i), 5000 + i)
+      end
+      local dummies = {}
+      for i = 1, 8 do
+         table.insert(lines, table.remove(lines, 1)) -- what stands where says nothing
+         files.put(file, table.concat(lines, "\n"))
+         dummies[i] = passwd.new { file = file }.dummy
+         assert.equal(dummies[1], dummies[i])
+      end
+      assert.truthy(dummies[1]:find("15000", 1, true), dummies[1])
+   end)
+
    -- Reading a long file is a matter of many turns of the loop.
    it("does not go back to a long file that was read before the present one, and for longer", function()
       local lines = {}
