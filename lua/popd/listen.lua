@@ -59,8 +59,9 @@ end
 local secured = setmetatable({}, { __mode = "k" })
 
 --- Serves TLS with certificates of its own: from a connection's first octet, or
--- by STLS where `mode` says so.
--- @tparam table tls as the option `tls`; its `mode` is `"implicit"` where absent
+-- by STLS where `mode` says so.  A wrong value raises here; the files are read
+-- when the server goes up, and `up` raises if one cannot be used.
+-- @tparam table tls as the option `tls` (see `popd.tls`); its `mode` is `"implicit"` where absent
 -- @func[opt] inner what opens the socket; `tcp` where absent
 -- @treturn func a value for `socket`
 -- @usage popd.new { port = 995, socket = popd.listen.tls { cert = "cert.pem", key = "key.pem" } }

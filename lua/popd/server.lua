@@ -474,7 +474,9 @@ function Server:reload_tls()
    end
    for _, entry in ipairs(p.listeners) do
       note(load_sites(p, { entry }, loaded))
-      note(not entry.socket or listen.reload(entry.socket))
+      if entry.socket then
+         note(listen.reload(entry.socket))
+      end
    end
    if failed then
       return nil, failed

@@ -5,6 +5,16 @@
 --        sni = { ["pop.example.net"] = { cert = …, key = … }, ["*.example.net"] = … },
 --     }
 --
+-- | key | |
+-- | --- | --- |
+-- | `cert`, `key` | paths of PEM files; needed |
+-- | `mode` | `"stls"` (default) or `"implicit"` |
+-- | `sni` | `{ cert =, key = }` by host name; `*` for one label in front |
+-- | `client_ca` | path (PEM): clients are asked for certificates |
+-- | `ticket_keys` | path: 1 to 8 keys of 48 octets, the newest first; absent: keys of its own |
+-- | `min` | `"1.2"` (default) or `"1.3"` |
+-- | `ciphers` | a list of suites' names; absent: ECDHE with AES-GCM or ChaCha20-Poly1305 |
+--
 -- @module popd.tls
 local core = require("popd.core")
 

@@ -309,6 +309,99 @@ describe("the example", function()
       end)
    end)
 
+   describe("tls_login.lua", function()
+      local core = require("popd.core")
+      local key = ("k"):rep(32)
+      local plain, tls
+
+      -- What an example's user does: fetches a message, or nil.
+      local function fetch(port)
+         local status, said = program.run { "curl", "--silent", "--max-time", "20", "--cacert", path("cert.pem"),
+            "--ssl-reqd", "--user", "joe:secret",
+            (port == tls and "pop3s" or "pop3") .. "://localhost:" .. port .. "/1" }
+         return status == 0 and said or nil
+      end
+
+      -- The reply to a token.  What is refused is given up at the challenge that says
+      -- so, before the delay.
+      local function bear(bearer)
+         local first = core.base64("n,a=joe,\1auth=Bearer " .. bearer .. "\1\1")
+         local _, said = program.run({ "sh", "-c", [[port=$1; shift
+            printf '%s\r\n' "$@" | openssl s_client -quiet -connect localhost:$port]], "sh", tls },
+            "AUTH OAUTHBEARER " .. first, "*", "QUIT")
+         return said:match("\n([^\r\n]*)")
+      end
+
+      local function token(name, ends)
+         local seal = core.hmac("SHA-256", key, name .. "." .. ends)
+         return ("%s.%s.%s"):format(core.base64(name), ends, core.base64(seal))
+      end
+
+      before_each(function()
+         files.run("mkdir -p %s", path("mail/joe/new"))
+         files.put(path("mail/joe/new/1.a"), "Subject: a\n\na\n")
+         files.put(path("users"), "joe:secret\n")
+         files.put(path("token.key"), key)
+         program.run({ program.path() }, "cert", "--out", dir, "localhost")
+         server = program.start(program.popd_lua(), "examples/tls_login.lua", dir, 0, 0)
+         plain, tls = server:port(), server:port()
+      end)
+
+      it("takes no password in the clear", function()
+         local c = program.connect(plain)
+         assert.is_truthy(c:say("USER joe"):find("say STLS first", 1, true))
+      end)
+
+      it("takes it by STLS and over TLS", function()
+         for _, port in ipairs { plain, tls } do
+            assert.equal("Subject: a\r\n\r\na\r\n", fetch(port))
+         end
+      end)
+
+      -- what it does                        token                                               reply
+      local tokens = {
+         { "takes a good token",             token("joe", "9999999999"),                         "+OK 1 messages" },
+         { "refuses one whose time is over", token("joe", "1"),                                  "+ " },
+         { "refuses one with another time",  (token("joe", "1"):gsub("%.1%.", ".9999999999.")), "+ " },
+         { "refuses one of somebody else",   token("eve", "9999999999"),                         "+ " },
+         { "refuses what is none",           "secret",                                           "+ " },
+      }
+      for _, case in ipairs(tokens) do
+         local name, bearer, reply = table.unpack(case)
+         it(name, function()
+            assert.equal(reply, bear(bearer):sub(1, #reply))
+         end)
+      end
+
+      -- Begins a login and gives it up, which costs no delay but is a try.
+      local function try()
+         local c = program.connect(plain)
+         local reply = c:say("AUTH SCRAM-SHA-256 " .. core.base64("n,,n=joe,r=nonce"))
+         if reply:sub(1, 1) == "+" then
+            c:say("*")
+         end
+         c:close()
+         return reply
+      end
+
+      it("lets an address try ten times, over however many connections", function()
+         for _ = 1, 10 do
+            assert.equal("+ ", try():sub(1, 2))
+         end
+         assert.equal("-ERR [SYS/TEMP] too many tries", try():sub(1, 30))
+      end)
+
+      it("does not count a try that turned out well", function()
+         for _ = 1, 9 do
+            try()
+         end
+         for _ = 1, 3 do
+            assert.is_string(fetch(tls))
+         end
+         assert.equal("+ ", try():sub(1, 2))
+      end)
+   end)
+
    describe("demo.lua", function()
       it("makes a Maildir and serves it to the user demo", function()
          local c = start("demo.lua", path("demo"), 0)()
