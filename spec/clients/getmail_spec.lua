@@ -70,7 +70,8 @@ verbose = 0
 }
 
 local function login_config(job)
-   local retriever = job.transport == "tls" and "SimplePOP3SSLRetriever\nca_certs = " .. job.ca or "SimplePOP3Retriever"
+   local tls = job.transport == "tls"
+   local retriever = tls and "SimplePOP3SSLRetriever\nca_certs = " .. job.ca or "SimplePOP3Retriever"
    return ([[
 [retriever]
 type = %s

@@ -85,7 +85,8 @@ logins.describe {
       { "SCRAM-SHA-256-PLUS", over = "stls tls",
          why = "20220429 chooses it by itself, but has no channel binding: it sends `*`, does not read the answer, and "
             .. "takes each later answer for the one before" },
-      { "XOAUTH2", choose = "xoauth2", why = "20220429 has no such authenticator", says = "is not a valid authenticator" },
+      { "XOAUTH2", choose = "xoauth2", says = "is not a valid authenticator",
+         why = "20220429 has no such authenticator" },
       { "EXTERNAL", tell = "EXTERNAL", over = "stls tls", site = "cert", instead = "apop %s entered",
          why = "20220429 never chooses it, and goes on with APOP" },
    },

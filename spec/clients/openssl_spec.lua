@@ -88,7 +88,8 @@ end
 -- Behind the reply to STLS on a socket: a handshake, then what is sent.
 -- Returns all that comes back.
 local function behind_stls(sock, octets)
-   local tls = assert(ssl.wrap(sock, { mode = "client", protocol = "any", cafile = logins.file("ca.pem"), verify = "peer" }))
+   local how = { mode = "client", protocol = "any", cafile = logins.file("ca.pem"), verify = "peer" }
+   local tls = assert(ssl.wrap(sock, how))
    tls:settimeout(SAFETY)
    assert(tls:dohandshake())
    assert(tls:send(octets))

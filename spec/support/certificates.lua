@@ -12,7 +12,8 @@ end
 --- Makes `name`.pem and `name`.key of an authority of its own.
 function certificates.authority(dir, name)
    local path = dir .. "/" .. name
-   openssl("req -x509 " .. KEY .. " -subj %s -keyout %s -out %s", "/CN=Authority " .. name, path .. ".key", path .. ".pem")
+   openssl("req -x509 " .. KEY .. " -subj %s -keyout %s -out %s",
+      "/CN=Authority " .. name, path .. ".key", path .. ".pem")
 end
 
 --- Makes `name`.pem and `name`.key, vouched for by the authority `by`.
