@@ -221,7 +221,8 @@ function Exchange:scram(name, hash)
    if is_fault(stored) then
       return nil, stored
    end
-   local serves, keys, why = false, nil, nil
+   local serves, why = false, nil
+   local keys
    if stored then
       serves, why = serves_scram(stored, hash)
    end

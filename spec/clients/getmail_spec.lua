@@ -93,7 +93,8 @@ delete = false
 delivered_to = false
 received = false
 verbose = 0
-]]):format(retriever, job.port, job.password, job.mechanism == "apop", job.mechanism == "XOAUTH2", fetching.mda(job.home))
+]]):format(retriever, job.port, job.password, job.mechanism == "apop",
+      job.mechanism == "XOAUTH2", fetching.mda(job.home))
 end
 
 logins.describe {

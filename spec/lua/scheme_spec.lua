@@ -67,7 +67,8 @@ local good = {
       "BLF-CRYPT" },
    { "crypt's tests", "{MD5-CRYPT}$1$12345678$aIccj83HRDBo6ux1bVx7D1", "0123456789ABCDE", "hash", "MD5-CRYPT" },
    { "crypt's tests", "{CRYPT}CCNf8Sbh3HDfQ", "U*U*U*U*", "hash", "CRYPT" },
-   { "scrypt's tests", "$7$C6..../....SodiumChloride$kBGj9fHznVYFQMEn/qDCfrDevf9YDtcDdKvEqHJLV8D", "pleaseletmein", "hash", "CRYPT" },
+   { "scrypt's tests", "$7$C6..../....SodiumChloride$kBGj9fHznVYFQMEn/qDCfrDevf9YDtcDdKvEqHJLV8D",
+      "pleaseletmein", "hash", "CRYPT" },
    { "yescrypt's tests", "$y$jD5.7$LdJMENpBABJJ3hIHjB1Bi.$HboGM6qPrsK.StKYGt6KErmUYtioHreJd98oIugoNB6", "pleaseletmein",
       "hash", "CRYPT" },
 }
