@@ -212,7 +212,8 @@ end
 -- @tparam table options
 -- @string options.file
 -- @string[opt] options.form `"popd"` or `"dovecot"`; absent: each line is looked at
--- @treturn table with `lookup`; `secrets`, what all passwords of the file serve (`"plain"`, `"scram"`, `"scram-sha-256"`, `"scram-sha-1"` or `"hash"`);
+-- @treturn table with `lookup`; `secrets`, what all passwords of the file serve (`"plain"`, `"scram"`,
+-- `"scram-sha-256"`, `"scram-sha-1"` or `"hash"`);
 -- and `dummy`, a stored password as most users have one, or nil.  If it is given a function `changed`, that is
 -- called when `secrets` has changed.  Or nil and the reason: the file cannot be read
 -- @usage popd.new { auth = assert(passwd.new { file = "/etc/popd/users" }) }
