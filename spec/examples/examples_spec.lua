@@ -430,4 +430,35 @@ describe("the example", function()
          assert.equal("+OK 0 0", c:say("STAT"))
       end)
    end)
+
+   describe("of docs/guide.md", function()
+      local core = require("popd.core")
+
+      local function answer(text)
+         return core.base64(text)
+      end
+
+      it("logs in by a mechanism of one's own", function()
+         local text = files.text("docs/guide.md"):match("\n```lua\n(mechanisms = .-)```\n")
+         files.put(path("server.lua"), ([[
+            local pins = { joe = "1234" }
+            require("popd").new({ port = 0, auth = { %s } }):up()]]):format(text))
+         server = program.start(program.popd_lua(), path("server.lua"))
+         local port = server:port()
+         local c = program.connect(port)
+         assert.same({ "X-PIN" }, c:multi("AUTH"))
+         assert.equal("+ " .. answer("name"), c:say("AUTH X-PIN"))
+         assert.equal("+ " .. answer("PIN"), c:say(answer("joe")))
+         assert.equal("+OK", c:say(answer("1234")):sub(1, 3))
+         c = program.connect(port)
+         assert.equal("+ " .. answer("PIN"), c:say("AUTH X-PIN " .. answer("joe")))
+         assert.equal("-ERR [AUTH]", c:say(answer("4321")):sub(1, 11))
+      end)
+
+      it("makes and verifies a stored password", function()
+         local text = files.text("docs/guide.md"):match("\n```lua\n(local stored = .-)```\n")
+         files.put(path("stored.lua"), 'local popd = require("popd")\n' .. text)
+         assert.equal(0, (program.run(program.popd_lua(), path("stored.lua"))))
+      end)
+   end)
 end)
