@@ -135,6 +135,12 @@ valgrind:
 bench-login: all
 	@$(SPEC_ENV) $(LUA) bench/login.lua
 
+N = 200
+
+## make bench-resting  memory that a client at rest costs, plain and with TLS
+bench-resting: all
+	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
+
 # Checking --------------------------------------------------------------------
 
 SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
@@ -198,14 +204,6 @@ fuzz:
 			-artifact_prefix=build/fuzz/ build/fuzz/found/$$f fuzz/corpus/$$f 2>&1 \
 			| grep -E 'number_of_executed_units|ERROR|SUMMARY|runtime error' ; \
 		ls build/fuzz/crash-* build/fuzz/timeout-* build/fuzz/oom-* 2>/dev/null && exit 1 || true; done
-
-# Measuring -------------------------------------------------------------------
-
-N = 200
-
-## make bench-resting  memory that a client at rest costs, plain and with TLS
-bench-resting: all
-	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
 
 # Installing ------------------------------------------------------------------
 

@@ -374,13 +374,14 @@ tell(const struct session *s, enum verb verb, struct buf *lines)
     }
 }
 
-/* RFC 2449, section 6.3; what is offered over this connection. */
+/* RFC 2449, section 6.3; what is offered over this connection.  A site that
+ * runs AUTH itself tells what it takes by its command's own line. */
 static void
 tell_sasl(const struct session *s, struct buf *lines)
 {
-    bool any = false;
+    bool any = false, ours = phase_has_verb(s, VERB_AUTH) && !(s->config->own & VERB_BIT(VERB_AUTH));
 
-    for (size_t i = 0; phase_has_verb(s, VERB_AUTH) && i < s->config->mechanism_count; i++) {
+    for (size_t i = 0; ours && i < s->config->mechanism_count; i++) {
         const struct session_mechanism *m = &s->config->mechanisms[i];
 
         if (!is_offered(s, m))

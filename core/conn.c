@@ -512,9 +512,13 @@ conn_run(struct conn *c)
     if (c->running)
         return;
     c->running = true;
+    c->stuck = false;
     while (!c->dead && step(c))
         ;
-    conn_flush(c); /* replies to all that was pipelined leave together */
+    /* Not again if it just refused: were all of it taken now, nothing would wake
+     * what has stopped because of the refusal. */
+    if (!c->stuck)
+        conn_flush(c); /* replies to all that was pipelined leave together */
     while (!c->dead && c->gone && step(c))
         ; /* the flush found that the client is gone */
     c->running = false;

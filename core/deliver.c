@@ -2,10 +2,10 @@
  * replies of the site's own commands. */
 #include "steps.h"
 
-#include "say.h"
-
+#include "digest.h"
 #include "log.h"
 #include "reply.h"
+#include "say.h"
 
 #include <stdio.h>
 
@@ -264,5 +264,11 @@ deliver_capa(struct conn *c)
 bool
 deliver_command(struct conn *c)
 {
-    return step_run(c, &step_command);
+    struct slice args = c->session.command.args;
+    bool ended = step_run(c, &step_command);
+
+    /* Lua has it now; where the site runs PASS or AUTH itself it is a secret. */
+    digest_wipe((void *)(uintptr_t)args.at, args.len);
+    c->session.command.args = (struct slice){"", 0};
+    return ended;
 }

@@ -68,12 +68,17 @@ ensure(struct linebuf *lb)
     return true;
 }
 
+/* What moves leaves nothing behind: it may be the beginning of a secret. */
 static void
 move_to_front(struct linebuf *lb)
 {
-    if (lb->start && lb->end > lb->start)
-        memmove(lb->data, lb->data + lb->start, lb->end - lb->start);
-    lb->end -= lb->start;
+    size_t len = lb->end - lb->start;
+
+    if (lb->start && len) {
+        memmove(lb->data, lb->data + lb->start, len);
+        explicit_bzero(lb->data + len, lb->start);
+    }
+    lb->end = len;
     lb->start = 0;
 }
 

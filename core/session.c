@@ -110,6 +110,8 @@ phase_has_verb(const struct session *s, enum verb verb)
 {
     if (s->config->off & VERB_BIT(verb))
         return false;
+    if (s->config->own & VERB_BIT(verb))
+        return true; /* whatever the core itself could do */
     return verb == VERB_APOP ? s->apop : verb != VERB_AUTH || s->config->mechanism_count > 0;
 }
 

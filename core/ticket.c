@@ -2,7 +2,6 @@
 
 #include <mbedtls/gcm.h>
 #include <mbedtls/platform_util.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -112,10 +111,10 @@ find_key(const struct tickets *ts, const unsigned char *name)
 }
 
 static void
-put_time(unsigned char *to, uint64_t seconds)
+put_number(unsigned char *to, uint64_t n)
 {
     for (int i = 0; i < TIME; i++)
-        to[i] = (unsigned char)(seconds >> (8 * (TIME - 1 - i)));
+        to[i] = (unsigned char)(n >> (8 * (TIME - 1 - i)));
 }
 
 static uint64_t
@@ -128,38 +127,50 @@ get_time(const unsigned char *from)
     return seconds;
 }
 
+/* What is sealed along: the ticket's head, and what it must fit. */
+#define BOUND (HEAD + TIME)
+
+static void
+note_bound(unsigned char bound[BOUND], const unsigned char *ticket, uint64_t fit)
+{
+    memcpy(bound, ticket, HEAD);
+    put_number(bound + HEAD, fit);
+}
+
 /* Seals n octets at ticket + SEALED in place, and writes what stands before. */
 static int
-seal(const struct key *k, unsigned char *ticket, size_t n)
+seal(const struct key *k, uint64_t fit, unsigned char *ticket, size_t n)
 {
     mbedtls_gcm_context gcm;
-    unsigned char *iv = ticket + HEAD, *tag = iv + IV, *body = tag + TAG;
+    unsigned char *iv = ticket + HEAD, *tag = iv + IV, *body = tag + TAG, bound[BOUND];
     int status;
 
     memcpy(ticket, k->name, NAME);
-    put_time(ticket + NAME, (uint64_t)time(NULL));
+    put_number(ticket + NAME, (uint64_t)time(NULL));
+    note_bound(bound, ticket, fit);
     if (!random_octets(iv, IV))
         return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
     mbedtls_gcm_init(&gcm);
     status = mbedtls_gcm_setkey(&gcm, MBEDTLS_CIPHER_ID_AES, k->secret, 8 * sizeof k->secret);
     if (status == 0)
-        status = mbedtls_gcm_crypt_and_tag(&gcm, MBEDTLS_GCM_ENCRYPT, n, iv, IV, ticket, HEAD, body, body,
-                                           TAG, tag);
+        status = mbedtls_gcm_crypt_and_tag(&gcm, MBEDTLS_GCM_ENCRYPT, n, iv, IV, bound, sizeof bound, body,
+                                           body, TAG, tag);
     mbedtls_gcm_free(&gcm);
     return status;
 }
 
 static int
-unseal(const struct key *k, unsigned char *ticket, size_t n)
+unseal(const struct key *k, uint64_t fit, unsigned char *ticket, size_t n)
 {
     mbedtls_gcm_context gcm;
-    unsigned char *iv = ticket + HEAD, *tag = iv + IV, *body = tag + TAG;
+    unsigned char *iv = ticket + HEAD, *tag = iv + IV, *body = tag + TAG, bound[BOUND];
     int status;
 
+    note_bound(bound, ticket, fit);
     mbedtls_gcm_init(&gcm);
     status = mbedtls_gcm_setkey(&gcm, MBEDTLS_CIPHER_ID_AES, k->secret, 8 * sizeof k->secret);
     if (status == 0)
-        status = mbedtls_gcm_auth_decrypt(&gcm, n, iv, IV, ticket, HEAD, tag, TAG, body, body);
+        status = mbedtls_gcm_auth_decrypt(&gcm, n, iv, IV, bound, sizeof bound, tag, TAG, body, body);
     mbedtls_gcm_free(&gcm);
     return status;
 }
@@ -168,6 +179,7 @@ int
 ticket_write(void *context, const mbedtls_ssl_session *session, unsigned char *start,
              const unsigned char *end, size_t *len, uint32_t *lifetime)
 {
+    const struct ticket_context *c = context;
     size_t n = 0, room = (size_t)(end - start);
     int status;
 
@@ -176,7 +188,7 @@ ticket_write(void *context, const mbedtls_ssl_session *session, unsigned char *s
         return MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL;
     status = mbedtls_ssl_session_save(session, start + SEALED, room - SEALED, &n);
     if (status == 0)
-        status = seal(sealing_key(context), start, n);
+        status = seal(sealing_key(c->tickets), c->fit, start, n);
     *len = SEALED + n;
     return status;
 }
@@ -184,11 +196,12 @@ ticket_write(void *context, const mbedtls_ssl_session *session, unsigned char *s
 int
 ticket_parse(void *context, mbedtls_ssl_session *session, unsigned char *ticket, size_t len)
 {
-    const struct key *k = len > SEALED ? find_key(context, ticket) : NULL;
+    const struct ticket_context *c = context;
+    const struct key *k = len > SEALED ? find_key(c->tickets, ticket) : NULL;
     uint64_t now = (uint64_t)time(NULL);
     int status;
 
-    if (!k || unseal(k, ticket, len - SEALED) != 0)
+    if (!k || unseal(k, c->fit, ticket, len - SEALED) != 0)
         return MBEDTLS_ERR_SSL_INVALID_MAC;
     if (get_time(ticket + NAME) > now || now - get_time(ticket + NAME) > TICKET_LIFETIME)
         return MBEDTLS_ERR_SSL_SESSION_TICKET_EXPIRED;

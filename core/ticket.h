@@ -12,6 +12,7 @@
 #include <mbedtls/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A key from outside: 16 octets that name it, 32 of AES-256. */
 #define TICKET_KEY 48
@@ -30,8 +31,15 @@ struct tickets *tickets_of_keys(const unsigned char *keys, size_t n);
 struct tickets *tickets_hold(struct tickets *ts);
 void tickets_drop(struct tickets *ts); /* NULL is fine; keys are wiped */
 
-/* mbedtls_ssl_conf_session_tickets_cb's functions; the context is struct
- * tickets. */
+/* mbedtls_ssl_conf_session_tickets_cb's functions and their context.  A ticket is
+ * taken where `fit` is what it was made with: a number for the suites and kinds
+ * of keys that are served with.  mbedTLS chooses the suite anew when a TLS 1.2
+ * session comes back, and where it is another than the session's the client
+ * breaks off. */
+struct ticket_context {
+    struct tickets *tickets; /* borrowed */
+    uint64_t fit;
+};
 mbedtls_ssl_ticket_write_t ticket_write;
 mbedtls_ssl_ticket_parse_t ticket_parse;
 

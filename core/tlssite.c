@@ -307,6 +307,32 @@ load_ticket_keys(const char *path, char why[TLSSITE_WHY])
     return tickets;
 }
 
+static uint64_t
+mix(uint64_t sum, unsigned octet)
+{
+    return (sum ^ octet) * 1099511628211u;
+}
+
+/* One number for what decides which suite is chosen: the list, and each name's
+ * kind of key, in whatever order the names stand. */
+static uint64_t
+fit_of(const struct tlssite_setup *s)
+{
+    uint64_t sum = 14695981039346656037u, fit;
+
+    for (const int *suite = s->offered; *suite; suite++)
+        sum = mix(mix(sum, (unsigned)*suite >> 8), (unsigned)*suite & 255);
+    fit = sum;
+    for (size_t i = 0; i < s->pair_count; i++) {
+        uint64_t one = mix(sum, (unsigned)mbedtls_pk_get_type(&s->pairs[i].cert.pk));
+
+        for (const char *at = s->pairs[i].host; at && *at; at++)
+            one = mix(one, (unsigned char)*at);
+        fit += one;
+    }
+    return fit;
+}
+
 /* A client that shows a certificate is not given tickets: TLS 1.3 would bring
  * back its session without its name. */
 static bool
@@ -323,7 +349,8 @@ load_tickets(struct tlssite_setup *s, const struct tlssite_spec *spec, const str
         refuse(why, 0, "out of memory");
     if (!s->tickets)
         return false;
-    mbedtls_ssl_conf_session_tickets_cb(&s->conf, ticket_write, ticket_parse, s->tickets);
+    s->ticket_context = (struct ticket_context){.tickets = s->tickets, .fit = fit_of(s)};
+    mbedtls_ssl_conf_session_tickets_cb(&s->conf, ticket_write, ticket_parse, &s->ticket_context);
     return true;
 }
 
@@ -363,7 +390,8 @@ set_suites(struct tlssite_setup *s, const struct tlssite_spec *spec, char why[TL
             return refuse(why, 0, "tls: this mbedTLS has no cipher suite %.*s", (int)(len < 80 ? len : 80),
                           at);
     }
-    mbedtls_ssl_conf_ciphersuites(&s->conf, n ? s->suites : default_suites);
+    s->offered = n ? s->suites : default_suites;
+    mbedtls_ssl_conf_ciphersuites(&s->conf, s->offered);
     return n == 0 || fit_versions(s, spec->tls13_only, why);
 }
 

@@ -36,7 +36,9 @@ struct tlssite_setup {
     size_t pair_count;
     mbedtls_x509_crt client_ca;
     struct tickets *tickets; /* held; NULL: none are given */
+    struct ticket_context ticket_context;
     int suites[TLSSITE_SUITES + 1];
+    const int *offered;       /* those suites, or the default ones */
     const char *protocols[2]; /* ALPN's */
 };
 

@@ -57,6 +57,9 @@ function backend.steps(site)
    local users = {} -- sessions by user name
    local seen = {} -- name -> time of its last login, while login_delay asks for it
    local failed = setmetatable({}, { __mode = "k" }) -- connection -> its failed tries
+   -- By connection, the answer to a client that is refused already but reads of it
+   -- first; it counts also if the client never comes to the answer.
+   local refused_early = setmetatable({}, { __mode = "k" })
 
    local function options()
       return site.options
@@ -183,15 +186,25 @@ function backend.steps(site)
       return enter(conn, st, name)
    end
 
+   local function refuse_outcome(conn, outcome)
+      return refuse(conn, outcome.name, outcome.why, outcome.code, outcome.text, outcome.why == "password")
+   end
+
    -- "challenge", octets; true, what was found; or false, code, text, whether it
    -- was a failed try.  `first`: AUTH's command itself, not what answers a challenge.
    function steps.login(conn, kind, name, secret, stamp, first)
       local outcome = login.step(conn, options(), kind, name, secret, stamp, first)
       notice_secrets()
       if outcome.challenge then
+         refused_early[conn] = outcome.why and table.pack(refuse_outcome(conn, outcome))
          return "challenge", outcome.challenge
       elseif outcome.why then
-         return refuse(conn, outcome.name, outcome.why, outcome.code, outcome.text, outcome.why == "password")
+         local early = not first and refused_early[conn]
+         refused_early[conn] = nil
+         if early then
+            return table.unpack(early, 1, early.n)
+         end
+         return refuse_outcome(conn, outcome)
       end
       return admit(conn, outcome.name, outcome.mbox)
    end

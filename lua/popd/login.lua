@@ -190,6 +190,27 @@ function Exchange:digest(name, matches)
    end
 end
 
+-- Whether SCRAM's keys can be made of a plain password; nil and why not.
+local function can_derive(stored)
+   local plain = scheme.plain(stored)
+   local ready, why = core.prep(plain)
+   if ready then
+      return true
+   end
+   return nil, "the password " .. why
+end
+
+-- Whether an entry serves SCRAM; nil and why not.
+local function serves_scram(stored, hash)
+   local kind, name = scheme.kind(stored)
+   if kind == "plain" then
+      return can_derive(stored)
+   elseif name == "SCRAM-" .. hash then
+      return true
+   end
+   return nil, "it is of the scheme " .. name
+end
+
 --- SCRAM's keys of a user, known or not.
 -- @string name
 -- @string hash
@@ -200,21 +221,22 @@ function Exchange:scram(name, hash)
    if is_fault(stored) then
       return nil, stored
    end
-   local kind, entry = scheme.kind(stored or "")
-   local serves = kind == "plain" or entry == "SCRAM-" .. hash
-   if stored and not serves then
-      warn(self, "it is of the scheme " .. entry)
+   local serves, keys, why = false, nil, nil
+   if stored then
+      serves, why = serves_scram(stored, hash)
    end
-   local keys, why
-   if stored and serves then
+   if why then
+      warn(self, why)
+   end
+   if serves then
       keys, why = scheme.scram(stored, hash, nobody.salt(self.auth, hash, name))
    else
       keys, why = nobody.scram(self.key, self.auth, hash, name)
    end
    if not keys then
       return nil, fault(self.conn, "auth.lookup", why)
-   elseif stored and serves then
-      nobody.learn_scram(self.key, hash, keys, kind == "plain")
+   elseif serves then
+      nobody.learn_scram(self.key, hash, keys, scheme.kind(stored) == "plain")
    end
    return keys, mbox
 end
@@ -292,7 +314,9 @@ end
 local function sasl_step(self, bytes)
    local result, name, mbox = run(self, bytes)
    if type(result) == "string" then
-      return { challenge = result }
+      local outcome = self.spurned and refused(self) or {}
+      outcome.challenge = result
+      return outcome
    end
    exchanges[self.conn] = nil
    if not result then
@@ -331,7 +355,8 @@ end
 -- @string stamp APOP's
 -- @bool first whether an exchange of AUTH begins
 -- @treturn table `challenge` to go on, `name` and `mbox` of who may enter, or
--- `why`, `text`, `code` and `name` of who may not
+-- `why`, `text`, `code` and `name` of who may not; these with a `challenge` too
+-- where the client is refused, but reads of it first
 function login.step(conn, options, kind, name, secret, stamp, first)
    if kind ~= "user" and kind ~= "apop" then
       local exchange = first and begin(conn, options, kind) or exchanges[conn]

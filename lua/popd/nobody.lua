@@ -4,7 +4,8 @@
 -- answered nor from how long it takes.  So a name that nobody has costs the same
 -- hash, and SCRAM goes on to its last step with a salt that is made up but stays
 -- the same.  What known users' entries look like is learnt from those that were
--- looked up last, for each auth table.
+-- looked up, for each auth table: what most of them had, since what the last one
+-- had would change with each login, and a known user's entry does not.
 -- @module popd.nobody
 local core = require("popd.core")
 local scheme = require("popd.scheme")
@@ -18,13 +19,26 @@ local SALT = 16 -- octets
 -- of it is not looked at.
 nobody.PASSWORD = "nobody has this password"
 
--- auth, as the option has it -> { stored =, scram = { [hash] = shape } }
+-- auth, as the option has it -> { stored =, scram = { [hash] = } }, of tallies
 local seen = setmetatable({}, { __mode = "k" })
+
+-- A tally: how often each label was counted, and the value of the foremost.
+local function new_tally()
+   return { counts = {} }
+end
+
+local function count(tally, label, value)
+   local counts = tally.counts
+   counts[label] = (counts[label] or 0) + 1
+   if not tally.label or label == tally.label or counts[label] > counts[tally.label] then
+      tally.label, tally.value = label, value
+   end
+end
 
 local function seen_of(key)
    local known = seen[key]
    if not known then
-      known = { scram = {} }
+      known = { stored = new_tally(), scram = { ["SHA-1"] = new_tally(), ["SHA-256"] = new_tally() } }
       seen[key] = known
    end
    return known
@@ -34,7 +48,8 @@ end
 -- @param key auth, as the option has it
 -- @string stored one that popd.scheme understands
 function nobody.learn(key, stored)
-   seen_of(key).stored = scheme.kind(stored) ~= "plain" and stored or nobody.PASSWORD
+   local kind, name = scheme.kind(stored)
+   count(seen_of(key).stored, name, kind ~= "plain" and stored or nobody.PASSWORD)
 end
 
 -- Read anew each time: popd.passwd changes it.
@@ -47,7 +62,7 @@ end
 -- @tparam table auth
 -- @treturn string
 function nobody.stored(key, auth)
-   return dummy_of(auth) or seen_of(key).stored or nobody.PASSWORD
+   return dummy_of(auth) or seen_of(key).stored.value or nobody.PASSWORD
 end
 
 --- Learns what SCRAM told of a known user.
@@ -56,7 +71,8 @@ end
 -- @tparam table keys as from `scheme.scram`
 -- @bool derived whether they were made of a plain password, which takes its time
 function nobody.learn_scram(key, hash, keys, derived)
-   seen_of(key).scram[hash] = { iterations = keys.iterations, salt = #keys.salt, derived = derived }
+   local shape = { iterations = keys.iterations, salt = #keys.salt, derived = derived }
+   count(seen_of(key).scram[hash], ("%d %d %s"):format(shape.iterations, shape.salt, derived), shape)
 end
 
 -- Of auth.dummy, where that is an entry of this SCRAM.
@@ -68,7 +84,7 @@ local function shape_of_dummy(auth, hash)
 end
 
 local function shape_of(key, auth, hash)
-   return seen_of(key).scram[hash] or shape_of_dummy(auth, hash)
+   return shape_of_dummy(auth, hash) or seen_of(key).scram[hash].value
       or { iterations = scheme.SCRAM_ITERATIONS, salt = SALT, derived = (auth.secrets or "plain") == "plain" }
 end
 

@@ -113,20 +113,52 @@ local function classify(user)
    return true
 end
 
--- What all of them serve, and an entry of the scheme that most of them have:
--- an unknown user's password is checked against it, to take as long.
-local function summary(users)
-   local kinds, counts, dummy = {}, {}, nil
-   for _, user in pairs(users) do
-      if user.kind then
-         kinds[user.kind] = true
-         counts[user.scheme] = (counts[user.scheme] or 0) + 1
-         if not dummy or counts[user.scheme] > counts[dummy.scheme] then
-            dummy = user
-         end
+-- Where entries say how much work they are.
+local WORKS = { "^{[^}]*}(%d+)[,:$]", "%$2%w%$(%d%d)%$", "%$rounds=(%d+)%$", "%$g?y%$([^$]+)%$" }
+
+-- What an entry has in common with others that take as long.
+local function label_of(user)
+   if user.kind == "plain" then
+      return user.scheme
+   end
+   for _, pattern in ipairs(WORKS) do
+      local work = user.password:match(pattern)
+      if work then
+         return user.scheme .. " " .. work
       end
    end
-   return kinds.hash and "hash" or kinds.scram and "scram" or "plain", dummy and dummy.password
+   return user.scheme
+end
+
+-- Groups of users whose entries are alike: n, and the first by name.
+local function groups_of(users)
+   local groups = {}
+   for name, user in pairs(users) do
+      if user.kind then
+         local label = label_of(user)
+         local group = groups[label] or { n = 0, label = label, first = name }
+         group.n, group.first = group.n + 1, name < group.first and name or group.first
+         groups[label] = group
+      end
+   end
+   return groups
+end
+
+-- What all of them serve, and an entry as most of them have one: an unknown
+-- user's password is checked against it, to take as long.  Of the same users it
+-- is the same, in each process and after each start, or it would tell unknown
+-- users from known ones.
+local function summary(users)
+   local kinds, most = {}, nil
+   for _, user in pairs(users) do
+      kinds[user.kind or "locked"] = true
+   end
+   for _, group in pairs(groups_of(users)) do
+      if not most or group.n > most.n or group.n == most.n and group.label < most.label then
+         most = group
+      end
+   end
+   return kinds.hash and "hash" or kinds.scram and "scram" or "plain", most and users[most.first].password
 end
 
 local function parse(text, file, form)
@@ -211,7 +243,9 @@ function passwd.new(options)
       end
       stamp = now
       local fresh, why = load(file, form)
-      if fresh then
+      if stamp ~= now then
+         return -- it has changed again, and another login has read it meanwhile, or is about to
+      elseif fresh then
          take(fresh)
       else
          core.log("error", "the users' file was not taken; those known before stay", { reason = why })

@@ -299,6 +299,7 @@ local function with_token(kind, error_of)
          return enter(found, mbox, found)
       end
       state.go_on = end_token
+      x.spurned = m.secret ~= nil -- who only asks where tokens come from has not tried one
       return error_of(x.auth.oauth or {})
    end)
 end

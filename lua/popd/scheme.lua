@@ -253,23 +253,66 @@ local HASH_LENGTHS = {
    ["2a"] = 53, ["2b"] = 53, ["2x"] = 53, ["2y"] = 53,
 }
 
--- Where a method says how much work it is, and the most that is taken.
-local COSTS = {
-   { "^%$[56]%$rounds=(%d+)%$", ITERATIONS_MAX },
-   { "^%$sha1%$(%d+)%$", ITERATIONS_MAX },
-   { "^%$2%w%$(%d+)%$", 17 },
-   { "^%$g?y%$.(.)", 17, "letter" }, -- memory as 2^(n+1) blocks: 1 GB
-   { "^%$7%$(.)", 20, "letter" },
-}
+local MEMORY_MAX = 2 ^ 30 -- octets that yescrypt and scrypt may fill, one round after the other
 local LETTERS = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+-- The number that letters stand for, the lowest first.
+local function number_of(letters)
+   local n = 0
+   for i = #letters, 1, -1 do
+      n = 64 * n + LETTERS:find(letters:sub(i, i), 1, true) - 1
+   end
+   return n
+end
+
+-- Each says what part of the work that is taken a value asks for, if its method
+-- is meant.  A pool of few threads must not be one entry's for minutes.
+local function rounds(pattern, most)
+   return function(value)
+      local n = value:match(pattern)
+      return n and tonumber(n) / most or 0
+   end
+end
+
+-- yescrypt's N and r, of a letter each, which is all that crypt_gensalt(3)
+-- writes, and perhaps its p.
+local function yescrypt_work(value)
+   local parameters = value:match("^%$g?y%$(.*)$")
+   if not parameters then
+      return 0
+   end
+   local n, r, more = parameters:match("^[./%w]([./%w])([./%w])([^$]*)%$")
+   local p = more == "" and 1 or more and more:match("^%.([./%w])$")
+   if not p then
+      return math.huge
+   end
+   p = p == 1 and p or number_of(p) + 2
+   return 128.0 * (number_of(r) + 1) * p * 2.0 ^ (number_of(n) + 1) / MEMORY_MAX
+end
+
+-- scrypt's N, r and p.
+local function scrypt_work(value)
+   local parameters = value:match("^%$7%$(.*)$")
+   if not parameters then
+      return 0
+   end
+   local letters = "([./%w][./%w][./%w][./%w][./%w])"
+   local n, r, p = parameters:match("^([./%w])" .. letters .. letters)
+   return n and 128.0 * number_of(r) * number_of(p) * 2.0 ^ number_of(n) / MEMORY_MAX or math.huge
+end
+
+local WORKS = {
+   rounds("^%$[56]%$rounds=(%d+)", ITERATIONS_MAX),
+   rounds("^%$sha1%$(%d+)", ITERATIONS_MAX),
+   rounds("^%$md5[,$]rounds=(%d+)", ITERATIONS_MAX // 4),
+   rounds("^%$2%w%$(%d+)", 17),
+   yescrypt_work,
+   scrypt_work,
+}
+
 local function too_costly(value)
-   for _, row in ipairs(COSTS) do
-      local cost = value:match(row[1])
-      if cost and row[3] then
-         cost = (LETTERS:find(cost, 1, true) or math.huge) - 1
-      end
-      if cost and tonumber(cost) > row[2] then
+   for _, work in ipairs(WORKS) do
+      if work(value) > 1 then
          return true
       end
    end

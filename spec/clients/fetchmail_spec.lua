@@ -89,7 +89,7 @@ logins.describe {
       { "CRAM-MD5", auth = "any", note = "its own choice" },
    },
    cannot = {
-      { "apop", proto = "APOP", over = "stls", instead = { "apop plain entered" },
+      { "apop", proto = "APOP", over = "stls", instead = "apop plain entered",
          why = "with `proto APOP` 6.4.37 never asks for STLS, whatever `sslproto` says: it logs in unencrypted" },
       { "EXTERNAL", auth = "external", over = "stls tls", site = "cert",
          why = "6.4.37 has it for IMAP only", says = "run out of allowed authenticators" },

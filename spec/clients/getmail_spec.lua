@@ -113,6 +113,6 @@ logins.describe {
       { "apop", over = "plain tls" },
    },
    cannot = {
-      { "XOAUTH2", over = "plain tls", instead = { "user %s entered" }, why = "6.18.11 has `use_xoauth2` for IMAP only" },
+      { "XOAUTH2", over = "plain tls", instead = "user %s entered", why = "6.18.11 has `use_xoauth2` for IMAP only" },
    },
 }

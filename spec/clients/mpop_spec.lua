@@ -72,7 +72,8 @@ logins.describe {
       { "OAUTHBEARER" },
       { "XOAUTH2" },
       { "EXTERNAL", over = "stls tls", site = "cert" },
-      { "SCRAM-SHA-256", choose = "on", note = "its own choice" },
+      { "SCRAM-SHA-256", choose = "on", over = "plain", note = "its own choice" },
+      { "PLAIN", choose = "on", over = "stls tls", note = "its own choice" },
    },
    cannot = {
       { "SCRAM-SHA-1-PLUS", over = "stls tls", why = NO_BINDING, says = "invalid argument scram%-sha%-1%-plus" },

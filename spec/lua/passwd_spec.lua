@@ -1,6 +1,7 @@
 local core = require("popd.core")
 local files = require("support.files")
 local passwd = require("popd.passwd")
+local popd = require("popd")
 
 describe("popd.passwd", function()
    local dir, file, logged
@@ -72,6 +73,50 @@ describe("popd.passwd", function()
       os.remove(file)
       assert.equal("secret", (auth.lookup("joe")))
       assert.equal(2, #logged)
+   end)
+
+   it("has a dummy as most users have it, of the same file the same each time", function()
+      local lines = {}
+      local function user(name, work)
+         lines[#lines + 1] = ("%s:{SCRAM-SHA-256}%d,%s,%s,%s"):format(name, work, core.base64(core.random(16)),
+            core.base64(core.random(32)), core.base64(core.random(32)))
+      end
+      for i = 1, 20 do
+         user(("n%d"):format(i), i < 10 and 4096 or 15000)
+         user(("m%d"):format(i), i % 2 == 0 and 15000 or 4096)
+         user(("l%d"):format(i), 5000 + i)
+      end
+      local dummies = {}
+      for i = 1, 8 do
+         table.insert(lines, table.remove(lines, 1)) -- what stands where says nothing
+         files.put(file, table.concat(lines, "\n"))
+         dummies[i] = passwd.new { file = file }.dummy
+         assert.equal(dummies[1], dummies[i])
+      end
+      assert.truthy(dummies[1]:find("15000", 1, true), dummies[1])
+   end)
+
+   -- Reading a long file is a matter of many turns of the loop.
+   it("does not go back to a long file that was read before the present one, and for longer", function()
+      local lines = {}
+      for i = 1, 20000 do
+         lines[i] = ("user%d:secret"):format(i)
+      end
+      files.put(file, "ann:secret")
+      local auth = passwd.new { file = file }
+      files.put(file, table.concat(lines, "\n"))
+      local found
+      popd.spawn(function() found = { auth.lookup("user1") } end)
+      popd.step(0)
+      assert.is_nil(found, "it was read at one go")
+      files.put(file, "bob:secret")
+      assert.equal("secret", (auth.lookup("bob")))
+      while popd.step(0) do
+         assert.equal("secret", (auth.lookup("bob")))
+      end
+      assert.is_table(found)
+      assert.equal("secret", (auth.lookup("bob")))
+      assert.is_nil((auth.lookup("user1")))
    end)
 
    it("raises for wrong options", function()

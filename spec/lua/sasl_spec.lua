@@ -417,6 +417,31 @@ describe("popd.sasl", function()
             assert.truthy(table.concat(logged):find("auth.secrets", 1, true))
          end)
 
+         it("shows a user whose plain password SASLprep does not take like an unknown one", function()
+            for _, password in ipairs { "bell\7", "\255\254", "\u{E000}", ("x"):rep(1025) } do
+               local one = users { user = password, other = entry }
+               local shown = say(one, mechanism, { client({ name = "user" }).first })
+               local unknown = say(one, mechanism, { client({ name = "eve" }).first })
+               assert.is_string(shown.challenge)
+               assert.equal(#unknown.challenge, #shown.challenge)
+               assert_wrong(try(one, { name = "user", password = "x" }))
+            end
+         end)
+
+         it("shows an unknown user alike, whoever logged in before", function()
+            local many = scram.entry(hash, "pencil", ("s"):rep(16), 8192)
+            local one = users { ann = entry, ben = entry, eve = many }
+            local function shown() return client({}).challenged(
+               say(one, mechanism, { client({ name = "nobody" }).first }).challenge) end
+            for _, name in ipairs { "ann", "ben" } do
+               say(one, mechanism, { client({ name = name }).first })
+            end
+            local before = shown()
+            say(one, mechanism, { client({ name = "eve" }).first })
+            local after = shown()
+            assert.same({ before.iterations, before.salt }, { after.iterations, after.salt })
+         end)
+
          it("learns from auth.dummy what entries look like", function()
             local one = users {}
             one.dummy, one.secrets = scram.entry(hash, "x", ("s"):rep(70), 5000), "scram"

@@ -67,6 +67,7 @@ local good = {
       "BLF-CRYPT" },
    { "crypt's tests", "{MD5-CRYPT}$1$12345678$aIccj83HRDBo6ux1bVx7D1", "0123456789ABCDE", "hash", "MD5-CRYPT" },
    { "crypt's tests", "{CRYPT}CCNf8Sbh3HDfQ", "U*U*U*U*", "hash", "CRYPT" },
+   { "scrypt's tests", "$7$C6..../....SodiumChloride$kBGj9fHznVYFQMEn/qDCfrDevf9YDtcDdKvEqHJLV8D", "pleaseletmein", "hash", "CRYPT" },
    { "yescrypt's tests", "$y$jD5.7$LdJMENpBABJJ3hIHjB1Bi.$HboGM6qPrsK.StKYGt6KErmUYtioHreJd98oIugoNB6", "pleaseletmein",
       "hash", "CRYPT" },
 }
@@ -125,6 +126,16 @@ local bad = {
    { "$6$rounds=999999999$saltstring$" .. ("a"):rep(86), "more work" },
    { "$2b$31$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "more work" },
    { "$y$jzT$LdJMENpBABJJ3hIHjB1Bi.$HboGM6qPrsK.StKYGt6KErmUYtioHreJd98oIugoNB6", "more work" },
+   { "$y$jFU$salt$" .. ("a"):rep(43), "more work" },         -- a little more than 1 GB
+   { "$gy$jFj$salt$" .. ("a"):rep(43), "more work" },
+   { "$y$j.zzzzz$salt$" .. ("a"):rep(43), "more work" },     -- an r of several letters
+   { "$y$j9T.z$salt$" .. ("a"):rep(43), "more work" },       -- p
+   { "$y$j9T/z$salt$" .. ("a"):rep(43), "more work" },       -- t: further rounds
+   { "$7$IU..../....salt$" .. ("a"):rep(43), "more work" },  -- scrypt's N
+   { "$7$/zzzzz/....salt$" .. ("a"):rep(43), "more work" },  -- its r
+   { "$7$C6....zzzzzsalt$" .. ("a"):rep(43), "more work" },  -- its p
+   { "$md5,rounds=4294960000$salt$$" .. ("a"):rep(22), "more work" },
+   { "$sha1$4294967295$salt$" .. ("a"):rep(28), "more work" },
 }
 
 -- Where the value of a stored password begins.

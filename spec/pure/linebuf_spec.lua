@@ -196,6 +196,18 @@ describe("linebuf", function()
       assert.same({ "ready", "A" }, { lb:next() })
    end)
 
+   it("leaves nothing behind where the begin of a line was, once that moved", function()
+      local lb = linebuf.new(255)
+      lb:feed(("NOOP\r\n"):rep(9) .. "PASS sec")
+      for _ = 1, 9 do
+         assert.same({ "ready", "NOOP" }, { lb:next() })
+      end
+      assert.equal("none", lb:next())
+      lb:feed("ret")
+      assert.same({ 1, #"PASS secret" }, { lb:held():find("PASS secret", 1, true) })
+      assert.is_nil(lb:held():find("PASS", 2, true))
+   end)
+
    it("forgets what was pipelined when it is told to", function()
       local lb = linebuf.new(255)
       lb:feed("STLS\r\nUSER eve\r\nPASS")

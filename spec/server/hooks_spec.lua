@@ -346,6 +346,26 @@ describe("a command of the site's", function()
       assert.equal("+OK mine", client.login(server):command("STAT"))
    end)
 
+   -- Without anything to log in with the core offers neither AUTH nor APOP.
+   for _, keyword in ipairs { "AUTH", "APOP" } do
+      it(("may replace %s where the core has none of its own"):format(keyword), function()
+         local server = client.server { commands = { [keyword] = { override = true, states = "auth",
+            run = function(_, args) return "mine " .. args end } } }
+         assert.equal("+OK mine X-ONE abc", (client.connect(server):command(keyword .. " X-ONE abc")))
+      end)
+   end
+
+   it("that replaces AUTH takes the core's mechanisms out of CAPA, and tells its own", function()
+      local server = store.server({}, { commands = { AUTH = { override = true, states = "auth", capa = "SASL X-ONE",
+         run = function() return "mine" end } } })
+      local _, lines = client.connect(server):command("CAPA")
+      local told = {}
+      for _, line in ipairs(lines) do
+         told[#told + 1] = line:match("^SASL.*")
+      end
+      assert.same({ "SASL X-ONE" }, told)
+   end)
+
    it("that is wrong raises in new", function()
       for _, commands in ipairs {
          { XCOUNT = 5 }, { XCOUNT = {} }, { XCOUNT = true }, { xcount = print }, { ["X Y"] = print }, { [1] = print },

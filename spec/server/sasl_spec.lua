@@ -66,6 +66,26 @@ describe("AUTH", function()
       assert.truthy(answer(c, "secret"):find("^%+OK"))
    end)
 
+   it("tells of a refused token once, also when the client does not stay for the answer", function()
+      local told = {}
+      local server = store.server({ "a" }, {
+         auth = { token = function() end },
+         on = { logged_in = function(_, name, ok, why) table.insert(told, ("%s %s %s"):format(name, ok, why)) end },
+      })
+      for _, mechanism in ipairs { "OAUTHBEARER", "XOAUTH2" } do
+         local message = mechanism == "XOAUTH2" and "user=joe\1" or "n,a=joe,\1"
+         local c = client.connect(server)
+         assert.truthy(auth(c, mechanism, message .. "auth=Bearer t\1\1"):find("status", 1, true))
+         assert.same({ "joe false password" }, told)
+         assert.truthy(c:command("*"):find("^%-ERR"))
+         auth(c, mechanism, message .. "auth=Bearer t\1\1")
+         assert.equal("-ERR [AUTH] wrong user name or password", answer(c, "\1"))
+         assert.same({ "joe false password", "joe false password" }, told)
+         assert.equal(#told, #client.logged("login refused"))
+         told, client.log = {}, {}
+      end
+   end)
+
    it("CRAM-MD5 lets in, with a challenge of each connection's own", function()
       local server = store.server({ "a" })
       local c, other = client.connect(server), client.connect(server)

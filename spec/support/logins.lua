@@ -14,6 +14,7 @@ local corpus = require("support.corpus")
 local fetching = require("support.fetching")
 local files = require("support.files")
 local process = require("support.process")
+local wire = require("support.wire")
 
 local logins = {}
 
@@ -21,7 +22,7 @@ local MESSAGES = 3
 local DOCS = "docs/clients.md"
 local TRANSPORTS = { "plain", "stls", "tls" }
 local TITLES = { plain = "plain", stls = "STLS", tls = "TLS" }
-local SITES = 6 -- listeners of logins_server.lua
+local SERVERS = 9 -- those of logins_server.lua
 
 -- The servers ------------------------------------------------------------------
 
@@ -29,7 +30,7 @@ local world = {}
 
 local function wait_ports()
    local ports = {}
-   for _ = 1, SITES do
+   for _ = 1, SERVERS do
       local port, server = world.server:wait_for("(port=%d+ server=%S+)"):match("(%d+) server=(%S+)")
       ports[server] = math.tointeger(tonumber(port))
    end
@@ -42,7 +43,9 @@ local function start()
       files.put(("%s/%d"):format(world.dir, n), message.stored)
    end
    certificates.site(world.dir)
-   world.server = process.start { fetching.helper("logins_server.lua"), world.dir, tostring(MESSAGES) }
+   local words = files.as_oneself()
+   table.move({ fetching.helper("logins_server.lua"), world.dir, MESSAGES }, 1, 3, #words + 1, words)
+   world.server = process.start(words)
    world.ports = wait_ports()
 end
 
@@ -55,7 +58,8 @@ local function finish()
 end
 
 --- The port of a site ("all", "bare" without APOP and AUTH, "cert" that asks for
--- a client's certificate) for a transport.
+-- a client's certificate, "hasty" that soon closes who does not log in) for a
+-- transport.
 function logins.port(site, transport)
    return world.ports[("%s-%s"):format(site, transport == "tls" and "tls" or "stls")]
 end
@@ -71,8 +75,10 @@ function logins.serve()
    busted.lazy_teardown(finish)
 end
 
---- The logins that the servers saw since they were last asked: lines.
+--- What the servers saw since they were last asked, by clients that have all
+-- gone: lines.
 function logins.seen()
+   wire.talk(world.ports.control, "XQUIET\r\nQUIT\r\n")
    local path, lines = world.dir .. "/logins", {}
    if files.exists(path) then
       for line in io.lines(path) do
@@ -119,7 +125,11 @@ end
 -- that it handed over, sorted, and what the servers saw.
 local function run(client, login, transport, more)
    local job = new_job(login, transport, more)
+   if login.tell then
+      files.put(logins.file("sasl"), login.tell)
+   end
    local ok, said = client.fetch(job)
+   os.remove(logins.file("sasl"))
    local texts = handed_over(job)
    files.remove(job.home)
    return ok, said, texts, logins.seen()
@@ -180,9 +190,17 @@ local function assert_refused(client, login, transport)
    assert.is_true(client.keeps_quiet or not ok, "the client says that all went well: " .. said)
 end
 
+-- The server has to end it, which it does.
+local function assert_given_up(client, login, transport)
+   local _, said, texts, lines = run(client, login, transport,
+      { password = "wrong", port = logins.port("hasty", transport) })
+   assert.same({}, lines, said)
+   assert.same({}, texts)
+end
+
 -- It gives up before any name or password is sent.
 local function assert_distrusts(client, login, transport)
-   local ok, said, texts, lines = run(client, login, transport, { ca = logins.file("stranger.pem") })
+   local ok, said, texts, lines = run(client, login, transport, { ca = logins.file("stranger.pem"), distrusts = true })
    assert.same({}, lines)
    assert.same({}, texts)
    assert.is_true(client.keeps_quiet or not ok, "the client says that all went well: " .. said)
@@ -195,10 +213,13 @@ local function assert_cannot(client, login, transport)
       assert_entered(lines, login[1], transport)
       return
    end
+   assert.is_nil((table.concat(lines, "\n"):find(login[1] .. " " .. transport .. " entered", 1, true)))
    if login.says then
       assert.matches(login.says, said)
    end
-   assert.same(login.instead and { login.instead[1]:format(transport) } or {}, { lines[1] })
+   if login.instead then
+      assert.equal(login.instead:format(transport), lines[1])
+   end
 end
 
 -- All cases of a client ----------------------------------------------------------
@@ -222,6 +243,10 @@ local function title(login)
 end
 
 -- The lines of docs/clients.md that these cases stand behind.
+local function over_titles(login)
+   return ((login.over or "plain stls tls"):gsub("%a+", TITLES):gsub(" ", ", "))
+end
+
 local function documented(client)
    local lines, by = {}, { plain = {}, stls = {}, tls = {} }
    each_case(client.logins, function(login, transport)
@@ -232,8 +257,13 @@ local function documented(client)
       lines[#lines + 1] = ("| %s | %s | %s |"):format(client.name, TITLES[transport], list)
    end
    for _, login in ipairs(client.cannot or {}) do
-      local over = (login.over or "plain stls tls"):gsub("%a+", TITLES):gsub(" ", ", ")
-      lines[#lines + 1] = ("| %s | %s | %s | %s |"):format(client.name, login[1], over, login.why)
+      lines[#lines + 1] = ("| %s | %s | %s | %s |"):format(client.name, login[1], over_titles(login), login.why)
+   end
+   for _, login in ipairs(client.logins) do
+      if login.hangs then
+         lines[#lines + 1] = ("| %s | %s with a wrong secret | %s | %s |"):format(
+            client.name, login[1], over_titles(login), login.hangs)
+      end
    end
    return lines
 end
@@ -258,7 +288,8 @@ local function add_cases(client, version)
          assert_logs_in(client, login, transport)
       end)
       busted.it(("%s is refused by %s over %s with a wrong secret"):format(version, title(login), over), function()
-         assert_refused(client, login, transport)
+         local check = login.hangs and assert_given_up or assert_refused
+         check(client, login, transport)
       end)
    end)
    add_distrust(client, version)
@@ -276,13 +307,15 @@ end
 -- `undo(octets)`: as fetching.describe has them;
 -- `fetch(job)`: has it fetch all `job.count` messages from `job.port` of
 -- localhost, as joe with `job.password` by `job.mechanism` over `job.transport`
--- (`"plain"`, `"stls"`, `"tls"`), trusting `job.ca` alone, with the certificate
+-- (`"plain"`, `"stls"`, `"tls"`), trusting `job.ca` alone (which is wrong if `job.distrusts`), with the certificate
 -- `job.cert` and `job.key` if there is one, each message into a file in
 -- `job.home`/out; returns whether that went well, and what the client said;
 -- `logins`: what it can do: the name as the server tells it, `over`: transports,
--- by default all, `site`: which server, `note`, and what `fetch` needs besides;
+-- by default all, `site`: which server, `tell`: the one mechanism that CAPA
+-- tells, `note`, `hangs`: why it does not end by itself after a wrong secret, and
+-- what `fetch` needs besides;
 -- `cannot`: the same, with `why`, `says`: a pattern of what it says, `instead`:
--- `{ line }`, what the server sees instead of nothing (%s is the transport);
+-- what the server sees first (%s is the transport);
 -- `keeps_quiet`: its status says nothing
 function logins.describe(client)
    busted.describe(client.name .. " logging in", function()

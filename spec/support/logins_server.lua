@@ -4,6 +4,7 @@
 local popd = require("popd")
 
 local dir, count = arg[1], math.tointeger(tonumber(arg[2]))
+local servers = {}
 
 local auth = {
    lookup = function(name)
@@ -44,12 +45,29 @@ local storage = {
    end,
 }
 
+-- DIR/sasl, if it is there, holds the mechanisms that CAPA tells.
+local function tell(lines)
+   local file = io.open(dir .. "/sasl")
+   if not file then
+      return
+   end
+   for n, line in ipairs(lines) do
+      if line:find("^SASL ") then
+         lines[n] = "SASL " .. file:read("a")
+      end
+   end
+   file:close()
+end
+
 local on = {
    login = function(conn, _, mechanism)
       conn.data.mechanism = mechanism
    end,
    logged_in = function(conn, _, ok, why)
       note(conn, conn.data.mechanism or "?", ok and "entered" or "refused: " .. why)
+   end,
+   capa = function(_, lines)
+      tell(lines)
    end,
 }
 
@@ -67,13 +85,41 @@ local function serve(site, mode, more)
       options[key] = value
    end
    options.tls.client_ca = site == "cert" and dir .. "/ca.pem" or nil
-   popd.new(site .. "-" .. mode, options):up()
+   servers[#servers + 1] = popd.new(site .. "-" .. mode, options):up()
 end
 
 local bare = { commands = { APOP = false, AUTH = false } }
+
+local hasty = { login_timeout = 1 }
 
 for _, mode in ipairs { "stls", "tls" } do
    serve("all", mode)
    serve("bare", mode, bare) -- without APOP and AUTH
    serve("cert", mode) -- asks for certificates
+   serve("hasty", mode, hasty)
 end
+
+local function connections()
+   local n = 0
+   for _, server in ipairs(servers) do
+      n = n + #server:conn_list()
+   end
+   return n
+end
+
+-- Whoever asks is answered once all clients have gone.
+popd.new("control", {
+   address = "127.0.0.1",
+   port = 0,
+   commands = {
+      XQUIET = {
+         states = "auth",
+         run = function()
+            while connections() > 0 do
+               popd.sleep(0.005)
+            end
+            return "quiet"
+         end,
+      },
+   },
+}):up()

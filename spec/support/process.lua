@@ -48,15 +48,17 @@ Process.__index = Process
 
 --- Starts popd-lua.
 -- @tparam table arguments
--- @tparam[opt] table options `descriptors`: how many it may have open
+-- @tparam[opt] table options `descriptors`: how many it may have open; `preload`:
+-- a library that comes before libc
 -- @return a process with `pid`; its log is kept in a file, so that it never
 -- waits for a reader
 function process.start(arguments, options)
    local limit = options and options.descriptors and ("ulimit -n %d; "):format(options.descriptors) or ""
+   local before = options and options.preload and { "env", "LD_PRELOAD=" .. options.preload } or {}
    local self = setmetatable({ log_file = os.tmpname() }, Process)
    -- tee keeps all that is said; what comes through the pipe are a few lines.
    local inner = ("%stimeout --foreground -k 5 %d sh -c 'echo pid $$; exec \"$@\"' sh %s %s </dev/null"):format(
-      PREFIX, SAFETY, files.quote(process.program()),
+      PREFIX, SAFETY, command_line(before) .. " " .. files.quote(process.program()),
       command_line(files.as_oneself()) .. " " .. command_line(arguments))
    self.pipe = assert(io.popen(limit .. ("{ %s; echo status $?; } 2>&1 | tee %s | grep --line-buffered -E %s"):format(
       inner, files.quote(self.log_file), files.quote("^pid [0-9]+$|^status [0-9]+$|^[^ ]+ info listening "))))

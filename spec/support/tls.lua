@@ -7,8 +7,8 @@
 --     c:login("joe", "secret")
 local client = require("support.client")
 local files = require("support.files")
-local popd = require("popd")
 local ssl = require("ssl")
+local store = require("support.store")
 
 local tls = {}
 
@@ -152,6 +152,63 @@ function tls.name(c)
    end
 end
 
+--- A client's first record by hand: the name that it asks for, any octets, and
+-- the methods of compression that it offers.
+function tls.hello(name, compressions)
+   local list = ("\0" .. (">s2"):pack(name))
+   local extensions = (">I2s2"):pack(0, (">s2"):pack(list))
+      .. "\0\10\0\4\0\2\0\x17" .. "\0\11\0\2\1\0" .. "\0\13\0\4\0\2\4\3"
+   local body = "\3\3" .. ("r"):rep(32) .. "\0" .. "\0\2\xc0\x2b" .. ("s1"):pack(compressions or "\0")
+      .. (">s2"):pack(extensions)
+   return "\x16\3\1" .. (">s2"):pack("\1" .. (">s3"):pack(body))
+end
+
+-- Servers -------------------------------------------------------------------
+
+--- A server with the pair "server": the server, and its store.
+-- @tparam[opt] table more of the option `tls`
+-- @tparam[opt] table options
+-- @tparam[opt] table messages joe's
+function Pki:serve(more, options, messages)
+   local all = { tls = self:pair("server", more) }
+   for key, value in pairs(options or {}) do
+      all[key] = value
+   end
+   return store.server(messages or { "a" }, all)
+end
+
+--- The same with TLS from the start.
+function Pki:implicit(more, options, messages)
+   local all = { mode = "implicit" }
+   for key, value in pairs(more or {}) do
+      all[key] = value
+   end
+   return self:serve(all, options, messages)
+end
+
+--- What a server tells of its newest connection.
+function tls.state(server)
+   local ids = server:conn_list()
+   return server:conn_state(ids[#ids])
+end
+
+--- CAPA's lines, as keys.
+function tls.capabilities(c)
+   local _, lines = c:command("CAPA")
+   local set = {}
+   for _, line in ipairs(lines) do
+      set[line] = true
+   end
+   return set
+end
+
+--- Waits for the first handshake that fails: its line in the log.
+function tls.failure()
+   return client.wait_for("a failure in the log", function()
+      return client.logged("a TLS handshake failed")[1]
+   end)
+end
+
 -- Other programs ------------------------------------------------------------
 
 --- Runs a shell command beside the loop, to its end.
@@ -172,14 +229,6 @@ function tls.beside(command, ...)
    local out = files.text(dir .. "/out")
    files.remove(dir)
    return out
-end
-
---- Whether this mbedTLS speaks TLS 1.3.
-function tls.has_13(pair)
-   local server = client.adopt(popd.new {
-      port = 0, address = "127.0.0.1", tls = { cert = pair.cert, key = pair.key, min = "1.3" },
-   })
-   return (pcall(server.up, server))
 end
 
 return tls
