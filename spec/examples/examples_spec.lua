@@ -322,14 +322,16 @@ describe("the example", function()
          return status == 0 and said or nil
       end
 
-      -- The reply to a token.  What is refused is given up at the challenge that says
-      -- so, before the delay.
+      -- Comes with a token; what reads the reply to it.
       local function bear(bearer)
          local first = core.base64("n,a=joe,\1auth=Bearer " .. bearer .. "\1\1")
-         local _, said = program.run({ "sh", "-c", [[port=$1; shift
-            printf '%s\r\n' "$@" | openssl s_client -quiet -connect localhost:$port]], "sh", tls },
-            "AUTH OAUTHBEARER " .. first, "*", "QUIT")
-         return said:match("\n([^\r\n]*)")
+         local pipe = assert(io.popen(([[printf '%%s\r\n' 'AUTH OAUTHBEARER %s' '*' QUIT |
+            timeout 20 openssl s_client -quiet -connect localhost:%d 2>/dev/null]]):format(first, tls)))
+         return function()
+            local said = pipe:read("a")
+            pipe:close()
+            return said:match("\n([^\r\n]*)")
+         end
       end
 
       local function token(name, ends)
@@ -358,20 +360,24 @@ describe("the example", function()
          end
       end)
 
-      -- what it does                        token                                               reply
-      local tokens = {
-         { "takes a good token",             token("joe", "9999999999"),                         "+OK 1 messages" },
-         { "refuses one whose time is over", token("joe", "1"),                                  "+ " },
-         { "refuses one with another time",  (token("joe", "1"):gsub("%.1%.", ".9999999999.")), "+ " },
-         { "refuses one of somebody else",   token("eve", "9999999999"),                         "+ " },
-         { "refuses what is none",           "secret",                                           "+ " },
-      }
-      for _, case in ipairs(tokens) do
-         local name, bearer, reply = table.unpack(case)
-         it(name, function()
-            assert.equal(reply, bear(bearer):sub(1, #reply))
-         end)
-      end
+      it("takes a good token", function()
+         assert.equal("+OK 1 messages", bear(token("joe", "9999999999"))():sub(1, 14))
+      end)
+
+      -- At once, since the answers are late by intent.
+      it("refuses other tokens", function()
+         local wrong = {
+            over = token("joe", "1"), altered = token("joe", "1"):gsub("%.1%.", ".9999999999."),
+            another = token("eve", "9999999999"), none = "secret",
+         }
+         local replies = {}
+         for what, bearer in pairs(wrong) do
+            replies[what] = bear(bearer)
+         end
+         for what, reply in pairs(replies) do
+            assert.equal("+ ", reply():sub(1, 2), what)
+         end
+      end)
 
       -- Begins a login and gives it up, which costs no delay but is a try.
       local function try()
