@@ -63,7 +63,9 @@ local function networks(value)
 end
 
 local auth_functions = { "exists", "lookup", "verify", "token", "certificate" }
-local secrets = { plain = true, scram = true, hash = true }
+local secrets = {
+   plain = true, scram = true, ["scram-sha-256"] = true, ["scram-sha-1"] = true, hash = true,
+}
 
 -- RFC 4422, section 3.1.
 local function is_mechanism_name(name)
@@ -113,7 +115,7 @@ end
 -- What is wrong with auth's values.
 local function check_auth_values(value)
    if value.secrets ~= nil and not secrets[value.secrets] then
-      return 'secrets is not "plain", "scram" or "hash"'
+      return 'secrets is not "plain", "scram", "scram-sha-256", "scram-sha-1" or "hash"'
    end
    for _, key in ipairs { "dummy", "salt_key" } do
       if value[key] ~= nil and type(value[key]) ~= "string" then

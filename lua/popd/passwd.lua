@@ -149,16 +149,18 @@ end
 -- is the same, in each process and after each start, or it would tell unknown
 -- users from known ones.
 local function summary(users)
-   local kinds, most = {}, nil
+   local kinds, schemes, most = {}, {}, nil
    for _, user in pairs(users) do
-      kinds[user.kind or "locked"] = true
+      kinds[user.kind or "locked"], schemes[user.scheme or "locked"] = true, true
    end
    for _, group in pairs(groups_of(users)) do
       if not most or group.n > most.n or group.n == most.n and group.label < most.label then
          most = group
       end
    end
-   return kinds.hash and "hash" or kinds.scram and "scram" or "plain", most and users[most.first].password
+   local scram = schemes["SCRAM-SHA-1"] and schemes["SCRAM-SHA-256"] and "scram"
+      or schemes["SCRAM-SHA-1"] and "scram-sha-1" or "scram-sha-256"
+   return kinds.hash and "hash" or kinds.scram and scram or "plain", most and users[most.first].password
 end
 
 local function parse(text, file, form)
@@ -210,7 +212,7 @@ end
 -- @tparam table options
 -- @string options.file
 -- @string[opt] options.form `"popd"` or `"dovecot"`; absent: each line is looked at
--- @treturn table with `lookup`; `secrets`, what all passwords of the file serve (`"plain"`, `"scram"` or `"hash"`);
+-- @treturn table with `lookup`; `secrets`, what all passwords of the file serve (`"plain"`, `"scram"`, `"scram-sha-256"`, `"scram-sha-1"` or `"hash"`);
 -- and `dummy`, a stored password as most users have one, or nil.  If it is given a function `changed`, that is
 -- called when `secrets` has changed.  Or nil and the reason: the file cannot be read
 -- @usage popd.new { auth = assert(passwd.new { file = "/etc/popd/users" }) }

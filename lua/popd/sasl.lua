@@ -151,7 +151,7 @@ local BINDINGS = { ["tls-exporter"] = true, ["tls-server-end-point"] = true }
 
 -- The octets of a channel binding, nil where this connection has none.
 local function binding_of(conn, name)
-   return core.conn_binding and BINDINGS[name] and core.conn_binding(conn, name) or nil
+   return BINDINGS[name] and core.conn_binding(conn, name) or nil
 end
 
 local function can_bind(conn)
@@ -351,24 +351,20 @@ local function hands_out(...)
    end
 end
 
-local serves_scram, serves_cram = hands_out("plain", "scram"), hands_out("plain")
-
-local function serves_plus(auth)
-   return core.conn_binding ~= nil and serves_scram(auth)
-end
+local sha1, sha256 = hands_out("plain", "scram", "scram-sha-1"), hands_out("plain", "scram", "scram-sha-256")
 
 -- In the order in which they are told: those that give away least come first.
 -- `plain`: where a password may come; `tls`: on an encrypted connection; `cert`:
 -- where the client has shown a certificate.
 local built_in = {
    { name = "EXTERNAL", step = external, tls = true, cert = true, serves = has("certificate") },
-   { name = "SCRAM-SHA-256-PLUS", step = scram("SHA-256", true), tls = true, serves = serves_plus },
-   { name = "SCRAM-SHA-1-PLUS", step = scram("SHA-1", true), tls = true, serves = serves_plus },
-   { name = "SCRAM-SHA-256", step = scram("SHA-256", false), serves = serves_scram },
-   { name = "SCRAM-SHA-1", step = scram("SHA-1", false), serves = serves_scram },
+   { name = "SCRAM-SHA-256-PLUS", step = scram("SHA-256", true), tls = true, serves = sha256 },
+   { name = "SCRAM-SHA-1-PLUS", step = scram("SHA-1", true), tls = true, serves = sha1 },
+   { name = "SCRAM-SHA-256", step = scram("SHA-256", false), serves = sha256 },
+   { name = "SCRAM-SHA-1", step = scram("SHA-1", false), serves = sha1 },
    { name = "OAUTHBEARER", step = with_token("OAUTHBEARER", bearer_error), plain = true, serves = has("token") },
    { name = "XOAUTH2", step = with_token("XOAUTH2", xoauth2_error), plain = true, serves = has("token") },
-   { name = "CRAM-MD5", step = cram, serves = serves_cram },
+   { name = "CRAM-MD5", step = cram, serves = hands_out("plain") },
    { name = "PLAIN", step = plain, plain = true, serves = has("verify", "lookup") },
    { name = "LOGIN", step = login, plain = true, serves = has("verify", "lookup") },
 }

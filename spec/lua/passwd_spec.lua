@@ -131,6 +131,8 @@ describe("popd.passwd", function()
    local SSHA, SHA256 = "{SSHA}986H5cS9JcDYQeJd6wKaITMho4M9CrXM", "{SHA256}" .. ("A"):rep(43) .. "="
    local SCRAM = "{SCRAM-SHA-1}4096,GetyLXdBuHzf1FWf8SLz2Q==,NA/OqmF4hhrsrB9KR7po+dliTGM=,QBiURvQaE6H6qYTmeghDHLANBFQ="
    local COLONS = "{scram-sha-1}4096:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE="
+   local SCRAM256 = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+      .. "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
    local CRYPT = "$1$12345678$aIccj83HRDBo6ux1bVx7D1"
 
    -- a line, then the password and mbox in each form; nil: the user is locked
@@ -209,11 +211,13 @@ describe("popd.passwd", function()
    for _, case in ipairs {
       { "", "plain", nil },
       { "joe:secret", "plain", "secret" },
-      { "joe:" .. SCRAM, "scram", SCRAM },
-      { "joe:secret\nann:" .. SCRAM .. "\nbob:" .. SCRAM, "scram", SCRAM },
+      { "joe:" .. SCRAM, "scram-sha-1", SCRAM },
+      { "joe:secret\nann:" .. SCRAM .. "\nbob:" .. SCRAM, "scram-sha-1", SCRAM },
       { "joe:secret\nann:other\nbob:" .. SSHA, "hash", { secret = true, other = true } },
       { "joe:" .. SHA256 .. "\nann:" .. SHA256 .. "\nbob:" .. SCRAM .. "\ncarl:" .. SHA256, "hash", SHA256 },
-      { "joe:x:1:1::/:\nann:" .. SCRAM, "scram", SCRAM },
+      { "joe:" .. SCRAM256, "scram-sha-256", SCRAM256 },
+      { "joe:" .. SCRAM256 .. "\nann:" .. SCRAM, "scram", { [SCRAM256] = true, [SCRAM] = true } },
+      { "joe:x:1:1::/:\nann:" .. SCRAM, "scram-sha-1", SCRAM },
    } do
       it(("knows what the passwords of %q serve"):format(case[1]), function()
          files.put(file, case[1])
@@ -239,7 +243,7 @@ describe("popd.passwd", function()
       files.put(file, "joe:" .. SSHA)
       auth.refresh()
       auth.refresh()
-      assert.same({ "scram", "hash" }, seen)
+      assert.same({ "scram-sha-1", "hash" }, seen)
       assert.equal(SSHA, auth.dummy)
    end)
 end)

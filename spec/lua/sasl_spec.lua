@@ -724,6 +724,8 @@ describe("popd.sasl", function()
          { "nothing without auth", nil, "" },
          { "all of lookup's", { lookup = print }, SCRAM .. " CRAM-MD5 " .. PASSWORDS },
          { "no CRAM-MD5 for SCRAM entries", { lookup = print, secrets = "scram" }, SCRAM .. " " .. PASSWORDS },
+         { "one SCRAM for entries of one hash", { lookup = print, secrets = "scram-sha-256" },
+            "SCRAM-SHA-256-PLUS/tls SCRAM-SHA-256 " .. PASSWORDS },
          { "passwords only for hashes", { lookup = print, secrets = "hash" }, PASSWORDS },
          { "passwords only for verify", { verify = print }, PASSWORDS },
          { "tokens", { token = print }, TOKENS },
