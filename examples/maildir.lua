@@ -5,7 +5,7 @@
 --     popd-lua examples/maildir.lua ROOT USERS [PORT]
 --
 -- Passwords come unencrypted from this machine only (plain_login); for others
--- put a TLS proxy in front.
+-- add TLS, as tls_login.lua does.
 local popd = require("popd")
 local maildir = require("popd.maildir")
 local passwd = require("popd.passwd")

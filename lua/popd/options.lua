@@ -126,12 +126,12 @@ local function check_auth_values(value)
 end
 
 local function auth(value)
-   local expected = "a function, or a table with lookup, verify or token"
+   local expected = "a function, or a table with lookup, verify, token, certificate or mechanisms"
    if type(value) == "function" then
       return true
    elseif type(value) ~= "table" or (value.lookup or value.verify or value.token or value.certificate
       or value.mechanisms) == nil then
-      return false, expected .. " (or certificate, or mechanisms)"
+      return false, expected
    end
    for _, name in ipairs(auth_functions) do
       if value[name] ~= nil and not is_callable(value[name]) then
@@ -325,6 +325,17 @@ function options.check_name(name, level)
    end
 end
 
+-- What a check expected; behind a semicolon it says which part of the value is
+-- wrong, and then the value as a whole tells nothing more.
+local function mismatch(expected, value)
+   local what, detail = expected:match("^(.-); (.*)$")
+   if detail then
+      return ("%s expected; %s"):format(what, detail)
+   end
+   local shown = type(value) == "table" and "a table" or tostring(value)
+   return ("%s expected, got %s"):format(expected, shown)
+end
+
 --- Raises unless an option may have this value.
 -- @string name
 -- @param value
@@ -336,7 +347,7 @@ function options.check(name, value, level)
    end
    local ok, expected, wrong = known[name][2](value)
    if not ok then
-      wrong = wrong or ("%s expected, got %s"):format(expected, tostring(value))
+      wrong = wrong or mismatch(expected, value)
       error(("option '%s': %s"):format(name, wrong), level + 1)
    end
 end

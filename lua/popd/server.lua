@@ -199,6 +199,11 @@ local function serve(p, entry)
    return ok, why
 end
 
+local function tell_listening(p, entry)
+   local address = entry.spec.address or p.options.address or "all"
+   core.log("info", "listening", { server = p.name, port = entry.socket.port, address = address })
+end
+
 -- Making --------------------------------------------------------------------
 
 local function free_name()
@@ -343,8 +348,7 @@ function Server:up()
       when_up()
    end
    for _, entry in ipairs(p.listeners) do
-      local address = entry.spec.address or p.options.address or "all"
-      core.log("info", "listening", { server = p.name, port = entry.socket.port, address = address })
+      tell_listening(p, entry)
    end
    return self
 end
@@ -591,6 +595,7 @@ function Server:listen(spec)
       if not ok then
          error(("server '%s': %s"):format(p.name, tostring(why)), 2)
       end
+      tell_listening(p, entry)
    end
    p.listeners[#p.listeners + 1] = entry
    local object = setmetatable({}, Listener)

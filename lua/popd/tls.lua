@@ -68,7 +68,7 @@ end
 -- @treturn ?string
 function tls.check(value)
    if type(value) ~= "table" then
-      return "a table { cert =, key = }"
+      return "a table { cert =, key = } expected"
    end
    for key, v in pairs(value) do
       if not texts[key] and key ~= "sni" then

@@ -95,6 +95,13 @@ describe("the options", function()
       end
    end
 
+   it("name the part of a value that is wrong, and no addresses of tables", function()
+      local _, err = pcall(popd.new, { proxy = { "10.0.0.0/8", "10/8" } })
+      assert.truthy(err:find('a list of networks, { "10.0.0.0/8" } expected; 10/8 is none', 1, true), err)
+      _, err = pcall(popd.new, { auth = {} })
+      assert.truthy(err:find("expected, got a table$"), err)
+   end)
+
    it("may be given nil for one that has no value", function()
       client.adopt(popd.new { auth = nil, storage = nil })
    end)

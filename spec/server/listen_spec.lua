@@ -45,6 +45,17 @@ describe("listen", function()
       client.connect(listener.port)
    end)
 
+   it("is logged, now or at the next up", function()
+      local server = client.server()
+      local listener = server:listen { port = 0 }
+      assert.equal(1, #client.logged(" listening .*port=" .. listener.port))
+      server:down()
+      server:listen { port = 0, address = "127.0.0.1" }
+      assert.equal(2, #client.logged(" listening "))
+      server:up()
+      assert.equal(5, #client.logged(" listening "))
+   end)
+
    it("gives a listener that closes for good", function()
       local server = client.server()
       local listener = server:listen { port = 0 }
