@@ -738,7 +738,10 @@ describe("popd.sasl", function()
          { "none that the site took away", { lookup = print, secrets = "hash", mechanisms = { LOGIN = false } },
             "PLAIN/plain" },
          { "a site's own in place of one built in", { lookup = print, secrets = "hash",
-            mechanisms = { PLAIN = print } }, "LOGIN/plain PLAIN" },
+            mechanisms = { ["X-A"] = print, LOGIN = print } }, "PLAIN/plain LOGIN/plain X-A" },
+         { "a site's own that needs what the one built in needs, unless it says otherwise", { verify = print,
+            mechanisms = { PLAIN = print, LOGIN = { step = print, plain = false }, EXTERNAL = print } },
+            "EXTERNAL/tls/cert LOGIN PLAIN/plain" },
       }
       for _, case in ipairs(cases) do
          it(case[1], function()
