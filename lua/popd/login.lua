@@ -114,6 +114,11 @@ local function find(self, name)
    if not kind then
       return fault(conn, "auth.lookup", why)
    end
+   if scheme.plain(stored) == "" then
+      core.log("warning", "lookup returned an empty password: such a user cannot log in", {
+         conn = conn.id, peer = conn.remotehost, user = name })
+      return nil
+   end
    nobody.learn(self.key, stored)
    return stored, mbox
 end

@@ -26,6 +26,7 @@ local scheme = require("popd.scheme")
 local passwd = {}
 
 local FORMAT = "; expected name:password:mbox"
+local FILE_MAX = 256 * 1024 * 1024 -- octets
 local FORMS = { popd = true, dovecot = true }
 
 -- A password's field may hold ':' in one scheme, which can be told by its own
@@ -181,8 +182,21 @@ local function parse(text, file, form)
    return users
 end
 
+-- The file's text; nil and the reason.  A device may have no end.
+local function read(file)
+   local st, err = fs.stat(file, true)
+   if not st then
+      return nil, err
+   elseif st.type ~= "file" then
+      return nil, file .. " is not a regular file"
+   elseif st.size > FILE_MAX then
+      return nil, ("%s is longer than %d octets"):format(file, FILE_MAX)
+   end
+   return fs.read(file, FILE_MAX)
+end
+
 local function load(file, form)
-   local text, err = fs.read(file)
+   local text, err = read(file)
    if not text then
       return nil, err
    end

@@ -369,10 +369,22 @@ local built_in = {
    { name = "LOGIN", step = login, plain = true, serves = has("verify", "lookup") },
 }
 
--- A site's own: a step, or { step =, plain =, tls =, cert = }.
+-- A site's own: a step, or { step =, plain =, tls =, cert = }.  Under the name
+-- of one that is built in it needs what that needs, unless it says otherwise: a
+-- PLAIN of the site's brings passwords too.
 local function own(name, value)
-   local row = type(value) == "table" and value or { step = value }
-   return { name = name, step = row.step, plain = row.plain, tls = row.tls, cert = row.cert, own = true }
+   local row, one = type(value) == "table" and value or { step = value }, { name = name, own = true }
+   for _, known in ipairs(built_in) do
+      if known.name == name then
+         one.plain, one.tls, one.cert = known.plain, known.tls, known.cert
+      end
+   end
+   for _, key in ipairs { "step", "plain", "tls", "cert" } do
+      if row[key] ~= nil then
+         one[key] = row[key]
+      end
+   end
+   return one
 end
 
 -- Every mechanism that auth serves; a site's own take the place of those built

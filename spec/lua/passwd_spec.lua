@@ -119,6 +119,21 @@ describe("popd.passwd", function()
       assert.is_nil((auth.lookup("user1")))
    end)
 
+   for what, command in pairs {
+      ["a directory"] = "mkdir %s", ["a pipe"] = "mkfifo %s", ["a device without end"] = "ln -s /dev/zero %s",
+      ["a file of a terabyte"] = "truncate -s 1T %s",
+   } do
+      it(("does not take %s for the users' file"):format(what), function()
+         files.put(file, "joe:secret")
+         local auth = passwd.new { file = file }
+         os.remove(file)
+         files.run(command, file)
+         assert.equal("secret", (auth.lookup("joe")))
+         assert.equal(1, #logged)
+         assert.is_nil((passwd.new { file = file }))
+      end)
+   end
+
    it("raises for wrong options", function()
       assert.is_false((pcall(passwd.new, {})))
       assert.is_false((pcall(passwd.new)))

@@ -1,4 +1,5 @@
 local core = require("popd.core")
+local md5 = require("support.md5")
 local login = require("popd.login")
 local sasl = require("popd.sasl")
 local scheme = require("popd.scheme")
@@ -738,7 +739,10 @@ describe("popd.sasl", function()
          { "none that the site took away", { lookup = print, secrets = "hash", mechanisms = { LOGIN = false } },
             "PLAIN/plain" },
          { "a site's own in place of one built in", { lookup = print, secrets = "hash",
-            mechanisms = { PLAIN = print } }, "LOGIN/plain PLAIN" },
+            mechanisms = { ["X-A"] = print, LOGIN = print } }, "PLAIN/plain LOGIN/plain X-A" },
+         { "a site's own that needs what the one built in needs, unless it says otherwise", { verify = print,
+            mechanisms = { PLAIN = print, LOGIN = { step = print, plain = false }, EXTERNAL = print } },
+            "EXTERNAL/tls/cert LOGIN PLAIN/plain" },
       }
       for _, case in ipairs(cases) do
          it(case[1], function()
@@ -773,6 +777,22 @@ describe("popd.sasl", function()
          assert_wrong(login.step(new_conn(), {}, "apop", "tim", "tanstaaf", "", true))
       end)
    end)
+
+   -- Clients that send an empty password are refused; those that prove to have it
+   -- must be, too.
+   for _, stored in ipairs { "", "{PLAIN}", "{CLEARTEXT.hex}" } do
+      it(("lets nobody in whose password is the empty one, %q"):format(stored), function()
+         local auth, stamp = users { tim = stored }, "<1@x>"
+         sasl.challenge = function() return "<2@x>" end
+         local digest = core.hmac("MD5", "", "<2@x>"):gsub(".", function(o) return ("%02x"):format(o:byte()) end)
+         assert_wrong(say(auth, "CRAM-MD5", { n = 2, nil, "tim " .. digest }))
+         assert_wrong(login.step(new_conn(), { auth = auth }, "apop", "tim", md5(stamp), stamp, true))
+         local c = scram.client { hash = "SHA-256", name = "tim", password = "" }
+         local send = exchange(auth, "SCRAM-SHA-256")
+         assert_wrong(send((c.final(send(c.first).challenge))))
+         assert.truthy(table.concat(logged):find("empty password", 1, true))
+      end)
+   end
 
    it("hashes as much for unknown users as for known ones", function()
       local verify, verified = scheme.verify, {}
