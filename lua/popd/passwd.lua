@@ -25,6 +25,9 @@ local scheme = require("popd.scheme")
 
 local passwd = {}
 
+-- Octets above which reading would use up a login's time and instructions.
+local LARGE = 4194304
+
 local FORMAT = "; expected name:password:mbox"
 local FILE_MAX = 256 * 1024 * 1024 -- octets
 local FORMS = { popd = true, dovecot = true }
@@ -205,7 +208,10 @@ end
 
 local function stamp_of(file)
    local st = fs.stat(file, true)
-   return st and ("%d %d %.9f %d"):format(st.dev, st.ino, st.mtime, st.size) or "absent"
+   if not st then
+      return "absent", 0
+   end
+   return ("%d %d %.9f %d"):format(st.dev, st.ino, st.mtime, st.size), st.size
 end
 
 local function check(options)
@@ -252,13 +258,7 @@ function passwd.new(options)
       end
    end
 
-   --- Reads the file again if it has changed, which `lookup` does by itself.
-   function auth.refresh()
-      local now = stamp_of(file)
-      if now == stamp then
-         return
-      end
-      stamp = now
+   local function read(now)
       local fresh, why = load(file, form)
       if stamp ~= now then
          return -- it has changed again, and another login has read it meanwhile, or is about to
@@ -266,6 +266,21 @@ function passwd.new(options)
          take(fresh)
       else
          core.log("error", "the users' file was not taken; those known before stay", { reason = why })
+      end
+   end
+
+   --- Reads the file again if it has changed, which `lookup` does by itself.  A
+   -- large one is read beside the logins, which meanwhile see the users of before.
+   function auth.refresh()
+      local now, size = stamp_of(file)
+      if now == stamp then
+         return
+      end
+      stamp = now
+      if size <= LARGE then
+         read(now)
+      else
+         core.spawn(read, now)
       end
    end
 

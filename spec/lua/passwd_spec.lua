@@ -119,6 +119,22 @@ describe("popd.passwd", function()
       assert.is_nil((auth.lookup("user1")))
    end)
 
+   it("reads a large file beside the logins, which no budget of theirs ends", function()
+      local line = ("user%d:" .. ("s"):rep(100) .. "\n")
+      local lines = {}
+      for i = 1, 45000 do
+         lines[i] = line:format(i)
+      end
+      files.put(file, "ann:secret")
+      local auth = passwd.new { file = file }
+      files.put(file, table.concat(lines))
+      assert.equal("secret", (auth.lookup("ann")))
+      assert.is_nil((auth.lookup("user45000")))
+      while popd.step(0) do end -- luacheck: ignore
+      assert.is_nil((auth.lookup("ann")))
+      assert.equal(("s"):rep(100), (auth.lookup("user45000")))
+   end)
+
    for what, command in pairs {
       ["a directory"] = "mkdir %s", ["a pipe"] = "mkfifo %s", ["a device without end"] = "ln -s /dev/zero %s",
       ["a file of a terabyte"] = "truncate -s 1T %s",
