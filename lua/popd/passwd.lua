@@ -258,7 +258,7 @@ function passwd.new(options)
       end
    end
 
-   local function read(now)
+   local function reread(now)
       local fresh, why = load(file, form)
       if stamp ~= now then
          return -- it has changed again, and another login has read it meanwhile, or is about to
@@ -277,10 +277,10 @@ function passwd.new(options)
          return
       end
       stamp = now
-      if size <= LARGE then
-         read(now)
+      if size <= LARGE or size > FILE_MAX then
+         reread(now)
       else
-         core.spawn(read, now)
+         core.spawn(reread, now)
       end
    end
 
