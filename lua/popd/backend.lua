@@ -57,6 +57,7 @@ function backend.steps(site)
    local users = {} -- sessions by user name
    local seen = {} -- name -> time of its last login, while login_delay asks for it
    local failed = setmetatable({}, { __mode = "k" }) -- connection -> its failed tries
+   local mechs = setmetatable({}, { __mode = "k" }) -- connection -> how it last tried to log in
    -- By connection, the answer to a client that is refused already but reads of it
    -- first; it counts also if the client never comes to the answer.
    local refused_early = setmetatable({}, { __mode = "k" })
@@ -73,6 +74,12 @@ function backend.steps(site)
       return hook(conn, "connect", hooks().connect, conn)
    end
 
+   local function log_login(conn, text, name, fields)
+      fields.conn, fields.peer, fields.user, fields.mech = conn.id, conn.remotehost, name, mechs[conn]
+      fields.tls = conn.tls and conn.tls.version or nil
+      core.log("info", text, fields)
+   end
+
    -- Each failed try of a connection waits twice as long as the one before.
    local function delay_of(conn)
       local least = options().failure_delay
@@ -87,7 +94,7 @@ function backend.steps(site)
       if delay then
          core.pause(delay)
       end
-      core.log("info", "login refused", { conn = conn.id, peer = conn.remotehost, user = name, why = why })
+      log_login(conn, "login refused", name, { why = why })
       if go then
          return false, code, text, counts
       end
@@ -160,7 +167,7 @@ function backend.steps(site)
          return false, code, text, false
       end
       st.entered, found.name = true, name
-      core.log("info", "logged in", { conn = conn.id, peer = conn.remotehost, user = name, messages = found.count })
+      log_login(conn, "logged in", name, { messages = found.count })
       return true, found
    end
 
@@ -193,6 +200,7 @@ function backend.steps(site)
    -- "challenge", octets; true, what was found; or false, code, text, whether it
    -- was a failed try.  `first`: AUTH's command itself, not what answers a challenge.
    function steps.login(conn, kind, name, secret, stamp, first)
+      mechs[conn] = kind
       local outcome = login.step(conn, options(), kind, name, secret, stamp, first)
       notice_secrets()
       if outcome.challenge then
