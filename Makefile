@@ -27,7 +27,7 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session say authorize transact
+PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl proxyproto dotstuff session say phases authorize transact
 IO    = loop net ticket tlssite tls stream outq log pool cert terminal
 LUAC  = task await source fs crypto saslua secret tlslua
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module

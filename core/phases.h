@@ -1,9 +1,10 @@
 /*
  * phases - what session.h's files share: the commands, and what they all ask.
  *
- * session.c    states, lines, which command may run, QUIT
+ * session.c    lines, which command may run, QUIT
  * authorize.c  before the login, and what may be said at any time
  * transact.c   the maildrop
+ * phases.c     what these ask of a session
  */
 #ifndef POPD_PHASES_H
 #define POPD_PHASES_H

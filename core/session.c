@@ -53,37 +53,6 @@ session_lang(const struct session *s)
     return s->lang[0] ? s->lang : LANGUAGE_DEFAULT;
 }
 
-/* The one place where the state changes (RFC 1939, section 3). */
-void
-phase_enter(struct session *s, enum session_state state)
-{
-    s->state = state;
-    s->named = false;
-}
-
-bool
-phase_is_reached(unsigned count, unsigned max)
-{
-    return max && count >= max;
-}
-
-/* A command that cannot be run as it stands. */
-enum need
-phase_bad(struct session *s, const char *why, struct buf *out)
-{
-    char words[SAY_WORDS];
-    struct slice reason;
-
-    s->named = false;
-    s->asking = false;
-    if (!phase_is_reached(++s->bad, s->config->max_bad_commands))
-        return say_err(s, why, out);
-    reason = say_words(s, why);
-    say_line(false, NULL, say_fill(s, "%1; too many bad commands, closing the connection", &reason, 1, words),
-             out);
-    return NEED_CLOSE;
-}
-
 enum need
 session_unknown(struct session *s, struct buf *out)
 {
@@ -103,30 +72,6 @@ session_greet(struct session *s, const char *stamp, struct buf *out)
 {
     s->apop = stamp != NULL;
     return s->apop ? say_fact(out, "POP3 server ready %s", stamp) : say_fact(out, "POP3 server ready");
-}
-
-bool
-phase_has_verb(const struct session *s, enum verb verb)
-{
-    if (s->config->off & VERB_BIT(verb))
-        return false;
-    if (s->config->own & VERB_BIT(verb))
-        return true; /* whatever the core itself could do */
-    return verb == VERB_APOP ? s->apop : verb != VERB_AUTH || s->config->mechanism_count > 0;
-}
-
-/* Whether STLS would be accepted now (RFC 2595, section 4). */
-bool
-phase_takes_stls(const struct session *s)
-{
-    return s->stls && !s->tls && s->state == SESSION_AUTHORIZATION && phase_has_verb(s, VERB_STLS);
-}
-
-/* Whether a password may come as it is. */
-bool
-phase_takes_plain(const struct session *s)
-{
-    return s->tls || !s->no_plain;
 }
 
 /* Whether the site runs it.  What it takes as arguments is its own affair. */
