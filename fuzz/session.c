@@ -248,7 +248,7 @@ check_wiped(const char *line, size_t len, size_t from)
     while (from && from < len && line[from] != ' ' && line[from])
         from++;
     for (size_t i = from; i < len; i++)
-        must(line[i] == '\0' || line[i] == ' ' || line[i] == '*' || line[i] == '=');
+        must(line[i] == '\0' || strchr(" \t*=", line[i]));
 }
 
 /* One line, up to the next need for one.  False: the session has ended. */

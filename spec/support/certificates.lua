@@ -12,7 +12,7 @@ end
 --- Makes `name`.pem and `name`.key of an authority of its own.
 function certificates.authority(dir, name)
    local path = dir .. "/" .. name
-   openssl("req -x509 " .. KEY .. " -subj %s -keyout %s -out %s",
+   openssl("req -x509 " .. KEY .. " -addext keyUsage=critical,keyCertSign,cRLSign -subj %s -keyout %s -out %s",
       "/CN=Authority " .. name, path .. ".key", path .. ".pem")
 end
 
@@ -24,7 +24,8 @@ end
 -- @string names such as "DNS:localhost,IP:127.0.0.1"
 function certificates.make(dir, name, by, subject, names)
    local path, authority = dir .. "/" .. name, dir .. "/" .. by
-   local extensions = files.put(path .. ".ext", "basicConstraints=CA:FALSE\nsubjectAltName=" .. names .. "\n")
+   local extensions = files.put(path .. ".ext", "basicConstraints=CA:FALSE\n"
+      .. "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\nsubjectAltName=" .. names .. "\n")
    openssl("req " .. KEY .. " -subj %s -keyout %s -out %s", subject, path .. ".key", path .. ".csr")
    openssl("x509 -req -days 2 -sha256 -CAcreateserial -CA %s -CAkey %s -in %s -extfile %s -out %s",
       authority .. ".pem", authority .. ".key", path .. ".csr", extensions, path .. ".pem")
