@@ -476,6 +476,17 @@ watch(struct conn *c)
 
 /* Life */
 
+/* Whatever was to come next: it may have been chosen after the end had come, by
+ * somebody whose log line made a script end the connection. */
+static void
+wind_up_if_gone(struct conn *c)
+{
+    if (!c->gone || c->winding)
+        return;
+    c->winding = true;
+    c->next = steps_wind_up;
+}
+
 static bool
 step(struct conn *c)
 {
@@ -485,6 +496,7 @@ step(struct conn *c)
         conn_gone(c, "out of memory");
     if (!c->gone && c->out.pending >= CONN_HIGH_WATER && !conn_flush(c))
         return false;
+    wind_up_if_gone(c);
     return c->next(c);
 }
 
@@ -536,7 +548,6 @@ conn_gone(struct conn *c, const char *why)
     if (c->gone)
         return;
     c->gone = why;
-    c->next = steps_wind_up;
     ev_io_stop(ev, &c->reader);
     ev_io_stop(ev, &c->writer);
     alarm_stop(&c->alarm);

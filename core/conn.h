@@ -116,6 +116,7 @@ struct conn {
 
     struct buf close_text; /* ours: told before a close that was asked for */
     const char *gone;      /* why it ended; NULL: it lives */
+    bool winding;          /* it is being wound up */
     bool running;          /* in conn_run */
     bool eof;              /* the client sends no more */
     bool close_asked;      /* close once the present command is answered */

@@ -87,9 +87,10 @@ secure_stls(struct conn *c)
 {
     if (!conn_flush(c))
         return false;
-    if (c->gone)
+    if (!c->gone)
+        drop_plaintext(c);
+    if (c->gone) /* the flush found that, or the log's function has ended it */
         return true;
-    drop_plaintext(c);
     c->need = NEED_LINE;
     secure_begin(c, conn_serve);
     return true;
