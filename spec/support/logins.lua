@@ -335,8 +335,8 @@ end
 -- `job.home`/out; returns whether that went well, and what the client said;
 -- `logins`: what it can do: the name as the server tells it, `over`: transports,
 -- by default all, `site`: which server, `tell`: the one mechanism that CAPA
--- tells, `better`: what a later version may take instead, `note`, `hangs`: why it does not end by itself after a wrong secret, and
--- what `fetch` needs besides;
+-- tells, `better`: what a later version may take instead, `note`, `hangs`: why it
+-- does not end by itself after a wrong secret, and what `fetch` needs besides;
 -- `cannot`: the same, with `why`, `says`: a pattern of what it says, `instead`:
 -- what the server sees first (%s is the transport);
 -- `keeps_quiet`: its status says nothing
