@@ -1,5 +1,6 @@
 #include "tlssite.h"
 
+#include "host.h"
 #include "log.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
@@ -523,31 +523,13 @@ tlssite_load(struct tlssite *site, const struct tlssite_spec *spec, char why[TLS
     return true;
 }
 
-/* A host may hold anything, also a NUL. */
-static bool
-is_same(const char *name, const char *host, size_t len)
-{
-    return strlen(name) == len && strncasecmp(name, host, len) == 0;
-}
-
-/* "*.example.org" is for one label before the dot. */
-static bool
-is_host(const char *pattern, const char *host, size_t len)
-{
-    const char *dot = memchr(host, '.', len);
-
-    if (pattern[0] != '*')
-        return is_same(pattern, host, len);
-    return dot && dot > host && is_same(pattern + 1, dot, len - (size_t)(dot - host));
-}
-
 struct tlssite_pair *
 tlssite_pair_for(struct tlssite_setup *s, const char *host, size_t len)
 {
     struct tlssite_pair *found = &s->pairs[0];
 
     for (size_t i = 1; i < s->pair_count; i++) {
-        if (!is_host(s->pairs[i].host, host, len))
+        if (!host_is(s->pairs[i].host, host, len))
             continue;
         if (s->pairs[i].host[0] != '*')
             return &s->pairs[i];
