@@ -173,16 +173,10 @@ local function assert_entered(lines, mechanism, transport)
    end
 end
 
--- A later version may choose a better mechanism.
-local function chosen(login, lines)
-   local better = login.better
-   return better and lines[1] and lines[1]:sub(1, #better + 1) == better .. " " and better or login[1]
-end
-
 local function assert_logs_in(client, login, transport)
    local ok, said, texts, lines = run(client, login, transport)
    assert.is_true(ok, said .. table.concat(lines, "\n"))
-   assert_entered(lines, chosen(login, lines), transport)
+   assert_entered(lines, login[1], transport)
    assert.same(all_messages(client), undone(client, texts))
 end
 
@@ -191,7 +185,7 @@ local function assert_refused(client, login, transport)
       key = login.site == "cert" and logins.file("eve.key"),
       port = login.hangs and logins.port("hasty", transport) or nil }
    local ok, said, texts, lines = run(client, login, transport, wrong)
-   local way, refused = ("%s %s refused: password"):format(chosen(login, lines), transport), false
+   local way, refused = ("%s %s refused: password"):format(login[1], transport), false
    for _, line in ipairs(lines) do
       assert.matches(" refused: password$", line)
       refused = refused or line == way
@@ -335,8 +329,8 @@ end
 -- `job.home`/out; returns whether that went well, and what the client said;
 -- `logins`: what it can do: the name as the server tells it, `over`: transports,
 -- by default all, `site`: which server, `tell`: the one mechanism that CAPA
--- tells, `better`: what a later version may take instead, `note`, `hangs`: why it
--- does not end by itself after a wrong secret, and what `fetch` needs besides;
+-- tells, `note`, `hangs`: why it does not end by itself after a wrong secret, and
+-- what `fetch` needs besides; `later`: it is not the version of docs/clients.md;
 -- `cannot`: the same, with `why`, `says`: a pattern of what it says, `instead`:
 -- what the server sees first (%s is the transport);
 -- `keeps_quiet`: its status says nothing
@@ -349,6 +343,9 @@ function logins.describe(client)
       logins.serve()
       add_cases(client, fetching.version_of(client))
 
+      if client.later then
+         return
+      end
       busted.it("is told of in " .. DOCS .. ", line by line", function()
          local text = files.text(DOCS)
          for _, line in ipairs(documented(client)) do
