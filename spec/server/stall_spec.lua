@@ -40,6 +40,11 @@ server:up()
 describe("a socket that refuses a write now and then", function()
    local dir, server
 
+   if os.getenv("POPD_INTERPRETER") then
+      pending("is none where a sanitizer's runtime has to come before all else")
+      return
+   end
+
    setup(function()
       dir = files.new_dir()
       files.put(dir .. "/shim.c", SHIM)
@@ -60,9 +65,6 @@ describe("a socket that refuses a write now and then", function()
    end)
 
    it("delays a long message, and does not stop it", function()
-      if server:is_instrumented() then
-         pending("a sanitizer's runtime has to come first")
-      end
       local client = assert(socket.connect("127.0.0.1", server:wait_port()))
       client:settimeout(20)
       assert(client:send("USER joe\r\nPASS secret\r\nRETR 1\r\nQUIT\r\n"))
@@ -74,9 +76,6 @@ describe("a socket that refuses a write now and then", function()
    end)
 
    it("delays a long message over TLS, by STLS and from the start", function()
-      if server:is_instrumented() then
-         pending("a sanitizer's runtime has to come first")
-      end
       local port = server:wait_port()
       local urls = { ("pop3://localhost:%d/1"):format(port), ("pop3s://localhost:%s/1"):format(server:wait_port()) }
       for _, url in ipairs(urls) do
