@@ -19,10 +19,11 @@ describe("a log's function that ends its server", function()
    after_each(client.finish)
 
    -- Serves, and at the first line that matches destroys the server.
-   local function serve(pattern)
+   local function serve(pattern, patience)
       unlocked = 0
       local server = client.server {
          tls = pki:pair("server"),
+         handshake_timeout = patience,
          auth = { lookup = function(name) return "secret", name end },
          storage = {
             lock = function() return true end,
@@ -44,15 +45,16 @@ describe("a log's function that ends its server", function()
       return server, lines
    end
 
-   -- pattern, what the client sends, how often unlock is called
+   -- pattern, what the client sends, how often unlock is called, handshake_timeout
    for _, case in ipairs {
       { "behind STLS was dropped", "STLS\r\nNOOP\r\n", 0 },
       { "a TLS handshake failed", { "STLS\r\n", "no TLS at all, but rather long\r\n" }, 0 },
+      { "it took too long", "STLS\r\n", 0, 0.05 },
       { "told a wrong size", "USER joe\r\nPASS secret\r\nRETR 1\r\nNOOP\r\nQUIT\r\n", 1 },
       { "logged in", "USER joe\r\nPASS secret\r\nSTAT\r\n", 1 },
    } do
       it(("ends with it: %s"):format(case[1]), function()
-         local server, lines = serve(case[1])
+         local server, lines = serve(case[1], case[4])
          local c = client.open(server)
          c:line()
          for n, raw in ipairs(type(case[2]) == "table" and case[2] or { case[2] }) do
