@@ -72,6 +72,27 @@ local function offers_apop(o)
       and (o.commands or {}).APOP ~= false
 end
 
+-- A password that comes as it is can be checked.  Without auth nobody may enter,
+-- and is told so by USER and PASS.
+local function serves_passwords(o)
+   local auth = forms.auth(o.auth)
+   return auth == nil or auth.verify ~= nil or auth.lookup ~= nil
+end
+
+-- The commands that are switched off, or that nothing could serve.
+local function verbs_off(o)
+   local off = keywords(o, true)
+   if type(o.storage) == "table" and o.storage.uidl == false then
+      off[#off + 1] = "UIDL"
+   end
+   for _, keyword in ipairs(serves_passwords(o) and {} or { "USER", "PASS" }) do
+      if not (o.commands or {})[keyword] then
+         off[#off + 1] = keyword
+      end
+   end
+   return off
+end
+
 -- What AUTH takes: { name, plain, tls, cert }, one each.
 local function mechanisms(o)
    return (o.commands or {}).AUTH ~= false and sasl.offered(forms.auth(o.auth)) or {}
@@ -84,10 +105,7 @@ local function tell_core(p)
    for name, value in pairs(o) do
       told[name] = value
    end
-   told.off = keywords(o, true)
-   if type(o.storage) == "table" and o.storage.uidl == false then
-      told.off[#told.off + 1] = "UIDL"
-   end
+   told.off = verbs_off(o)
    told.own = keywords(o, false)
    told.commands = has_own(o)
    told.capa = capa_lines(o)

@@ -61,6 +61,36 @@ describe("CAPA", function()
       assert.truthy(c:command("UIDL 1"):find("^%-ERR"))
    end)
 
+   local function refuse()
+      return nil
+   end
+
+   -- auth, whether USER and PASS could ever let anybody in
+   for _, case in ipairs {
+      { "lookup",         { lookup = refuse },                    true },
+      { "hashes only",    { lookup = refuse, secrets = "hash" },  true },
+      { "verify",         { verify = refuse },                    true },
+      { "a function",     refuse,                                 true },
+      { "no auth",        nil,                                    true },
+      { "tokens only",    { token = refuse },                     false },
+      { "certificates",   { certificate = refuse },               false },
+      { "its own only",   { mechanisms = { ["X-PIN"] = refuse } }, false },
+   } do
+      it(("with %s %s USER"):format(case[1], case[3] and "tells" or "does not tell"), function()
+         local c = client.connect(client.server { auth = case[2] })
+         local verdict = case[3] and "+OK" or "-ERR"
+         assert.equal(case[3], capa(c):find(",USER,", 1, true) ~= nil)
+         assert.equal(verdict, c:command("USER joe"):match("^%S+"))
+      end)
+   end
+
+   it("tells a USER of the site's own, though nothing serves the built-in one", function()
+      local c = client.connect(client.server { auth = { token = refuse }, commands = {
+         USER = { run = function() return "mine" end, states = "auth", override = true },
+      } })
+      assert.equal("+OK mine", c:command("USER joe"))
+   end)
+
    for _, keyword in ipairs { "TOP", "UIDL", "USER", "STAT", "CAPA" } do
       it("and " .. keyword .. " are refused as unknown where they are off", function()
          local c = client.connect((store.server({ "a" }, { commands = { [keyword] = false } })))
