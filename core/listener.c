@@ -222,7 +222,7 @@ l_tls(lua_State *L)
     return 1;
 }
 
-/* is_network(text), is_listener(value) -> boolean */
+/* is_network(text), is_listener(value) -> boolean; a closed one is none */
 static int
 l_is_network(lua_State *L)
 {
@@ -235,7 +235,9 @@ l_is_network(lua_State *L)
 static int
 l_is_listener(lua_State *L)
 {
-    lua_pushboolean(L, luaL_testudata(L, 1, LISTENER) != NULL);
+    const struct listener *l = luaL_testudata(L, 1, LISTENER);
+
+    lua_pushboolean(L, l && l->fd >= 0);
     return 1;
 }
 

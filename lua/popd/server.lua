@@ -204,7 +204,7 @@ local function open_entry(p, entry)
       return nil, why or "the socket function returned nothing"
    end
    if not core.is_listener(socket) then
-      return nil, "the socket function returned no listener (popd.listen makes such functions)"
+      return nil, "the socket function returned no listener that is open (popd.listen makes such functions)"
    end
    entry.socket = socket
    entry.brought = socket.secured

@@ -245,6 +245,23 @@ describe("behind a proxy", function()
       assert.truthy(err:find("no listener", 1, true))
    end)
 
+   it("a socket function that returns a closed listener is refused, and nothing stays open", function()
+      local first
+      local other = client.adopt(popd.new { port = 0, address = "127.0.0.1", socket = function(...)
+         first = popd.listen.tcp(...)
+         return first
+      end })
+      other:listen { port = 0, address = "127.0.0.1", socket = function(...)
+         local closed = popd.listen.tcp(...)
+         closed:close()
+         return closed
+      end }
+      local ok, err = pcall(other.up, other)
+      assert.is_false(ok)
+      assert.truthy(err:find("no listener that is open", 1, true))
+      assert.equal(0, first.port)
+   end)
+
    it("a Unix socket that another server has put in its place is left there", function()
       local path = os.tmpname()
       os.remove(path)
