@@ -487,7 +487,7 @@ end
 function Server:reload_tls()
    local p = get(self)
    local failed
-   local loaded = {}
+   local loaded, any = {}, false
    local function note(ok, why)
       if not ok then
          failed = failed or why
@@ -498,12 +498,15 @@ function Server:reload_tls()
       note(load_sites(p, { entry }, loaded))
       if entry.socket then
          note(listen.reload(entry.socket))
+         any = any or entry.socket.secured
       end
    end
    if failed then
       return nil, failed
    end
-   core.log("info", "certificates were read again", { server = p.name })
+   if any or next(loaded) then
+      core.log("info", "certificates were read again", { server = p.name })
+   end
    return true
 end
 

@@ -156,6 +156,15 @@ describe("new certificates", function()
       end
    end)
 
+   it("are not said to be read again by a server that has none", function()
+      local server = client.server {}
+      assert.is_true(server:reload_tls())
+      assert.same({}, client.logged("read again"))
+      server:configure { tls = pair }
+      assert.is_true(server:reload_tls())
+      assert.equal(1, #client.logged("read again"))
+   end)
+
    it("that are bad are refused and logged once, and the old ones serve on", function()
       put("server")
       local server = client.server { tls = pair }
