@@ -53,13 +53,25 @@ local maildir_flags = {
    key = "--key", tls_port = "--tls-port",
 }
 
+local function port_of(text)
+   return math.tointeger(tonumber(text))
+end
+
+local function wrong_port(flag, text)
+   local port = port_of(text)
+   if text and not (port and port >= 0 and port <= 65535) then
+      return ("%s: a port from 0 to 65535 expected, got '%s'"):format(flag, text)
+   end
+end
+
 -- What is wrong with the flags beside each other and a script, or nil.
 local function check_together(flags, script)
    if flags.maildir then
       return (script or flags.code) and "--maildir serves by flags alone; it takes no script and no -e"
          or not flags.users and "--maildir needs --users FILE"
          or (flags.cert == nil) ~= (flags.key == nil) and "--cert and --key go together"
-         or flags.tls_port and not flags.cert and "--tls-port needs --cert FILE and --key FILE" or nil
+         or flags.tls_port and not flags.cert and "--tls-port needs --cert FILE and --key FILE"
+         or wrong_port("--port", flags.port) or wrong_port("--tls-port", flags.tls_port)
    end
    for key, flag in pairs(maildir_flags) do
       if flags[key] then
@@ -80,10 +92,6 @@ end
 -- An error's text without the place in our own code where it was raised.
 local function plain(err)
    return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""))
-end
-
-local function port_of(text)
-   return math.tointeger(tonumber(text)) or text
 end
 
 -- The server that the flags describe; raises where a flag's value is wrong.
@@ -178,7 +186,10 @@ end
 -- @tparam table arg as Lua's own: the program at 0
 -- @treturn integer the status to exit with
 function cli.main(arg)
-   if commands[arg[1]] then
+   if commands[arg[1]] and (arg[2] == "--help" or arg[2] == "-h") then
+      io.write(usage)
+      return 0
+   elseif commands[arg[1]] then
       return require(commands[arg[1]]).main(table.move(arg, 2, #arg, 1, {}))
    end
    local flags, wrong = flags_of.parse(arg, 1, known)

@@ -46,6 +46,15 @@ describe("popd-lua", function()
    ]]
 
    describe("told what to do by flags", function()
+      for _, command in ipairs { "cert", "passwd" } do
+         it(("explains %s with --help"):format(command), function()
+            local status, out, err = program.run({ program.path() }, command, "--help")
+            assert.equal(0, status)
+            assert.equal("", err)
+            contains(out, "popd-lua " .. command)
+         end)
+      end
+
       it("explains itself with --help", function()
          local status, out, err = run("--help")
          assert.equal(0, status)
@@ -79,7 +88,8 @@ describe("popd-lua", function()
          { { "-e" },                                                      2, "-e needs a value" },
          { { "--log", "loud", "-e", "" },                                 2, "--log: 'loud'" },
          { { "--maildir", "." },                                          2, "--maildir needs --users" },
-         { { "--maildir", ".", "--users", "/dev/null", "--port", "pop3" }, 2, "got pop3" },
+         { { "--maildir", ".", "--users", "/dev/null", "--port", "pop3" },
+            2, "--port: a port from 0 to 65535 expected, got 'pop3'" },
          { { "--maildir", ".", "--users", "/dev/null", "--port", "70000" }, 2, "70000" },
          { { "--maildir", ".", "--users", "/nowhere/users" },             1, "/nowhere/users: No such file" },
          { { "--maildir", ".", "--users", "/dev/null", "--plain-login", "maybe" }, 2, "plain_login" },
@@ -88,7 +98,7 @@ describe("popd-lua", function()
          { { "--maildir", ".", "--users", "/dev/null", "--cert", "/nowhere/c", "--key", "x", "--port", "0" },
             1, "/nowhere/c" },
          { { "--maildir", ".", "--users", "/dev/null", "--cert", "x", "--key", "y", "--tls-port", "many" },
-            2, "got many" },
+            2, "--tls-port: a port from 0 to 65535 expected, got 'many'" },
          { { "--cert", "x", "--key", "y", "-e", "" },                     2, "goes with --maildir" },
          { { "--maildir", "%q", "--users", "/dev/null", "--port", "0" },  2, "root" },
          { { "/nowhere/server.lua" },                                     1, "/nowhere/server.lua" },
