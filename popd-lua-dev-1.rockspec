@@ -19,10 +19,10 @@ dependencies = {
    "lua >= 5.4, < 5.5",
 }
 external_dependencies = {
-   EV = { header = "ev.h" },
-   MBEDTLS = { header = "mbedtls/md.h" },
-   CRYPT = { header = "crypt.h" },
-   UTF8PROC = { header = "utf8proc.h" },
+   EV = { header = "ev.h", library = "ev" },
+   MBEDTLS = { header = "mbedtls/md.h", library = "mbedtls" },
+   CRYPT = { header = "crypt.h", library = "crypt" },
+   UTF8PROC = { header = "utf8proc.h", library = "utf8proc" },
 }
 build = {
    type = "make",
@@ -31,6 +31,10 @@ build = {
       CC = "$(CC)",
       CFLAGS = "$(CFLAGS) -I$(EV_INCDIR) -I$(MBEDTLS_INCDIR) -I$(CRYPT_INCDIR) -I$(UTF8PROC_INCDIR)",
       LIBFLAG = "$(LIBFLAG)",
+      -- mbedTLS first: its headers and its library must be of one release, and
+      -- the others' folder may hold another.
+      LDFLAGS = "-L$(MBEDTLS_LIBDIR) -L$(EV_LIBDIR) -L$(CRYPT_LIBDIR) -L$(UTF8PROC_LIBDIR)"
+         .. " -Wl,-rpath,$(MBEDTLS_LIBDIR):$(EV_LIBDIR):$(CRYPT_LIBDIR):$(UTF8PROC_LIBDIR)",
       LUA = "$(LUA)",
       LUA_INCDIR = "$(LUA_INCDIR)",
    },

@@ -10,6 +10,12 @@ end
 describe("the rock", function()
    local dir, tree
 
+   -- A folder of its own for mbedTLS, as somebody has it who built it.
+   local function put_mbedtls(opt)
+      files.run("mkdir -p %s/include %s/lib && ln -s /usr/include/mbedtls %s/include", opt, opt, opt)
+      files.run([[ln -s "$(dirname "$(cc -print-file-name=libmbedtls.so)")"/libmbed*.so* %s/lib]], opt)
+   end
+
    -- Once for all: a copy of what the rock is made of, built and installed.
    setup(function()
       if not is_there() then
@@ -19,7 +25,9 @@ describe("the rock", function()
       tree = dir .. "/tree"
       local source, log = dir .. "/src", dir .. "/log"
       files.run("mkdir %s && cp -R Makefile popd-lua-dev-1.rockspec LICENSE core lua bin %s", source, source)
-      files.run("cd %s && " .. LUAROCKS .. " --tree %s make >%s 2>&1 || { cat %s; false; }", source, tree, log, log)
+      put_mbedtls(dir .. "/opt")
+      files.run("cd %s && " .. LUAROCKS .. " --tree %s make MBEDTLS_DIR=%s >%s 2>&1 || { cat %s; false; }",
+         source, tree, dir .. "/opt", log, log)
    end)
 
    teardown(function()
@@ -58,6 +66,13 @@ describe("the rock", function()
          assert.equal(files.text("lua/" .. name), files.text(tree .. "/share/lua/5.4/" .. name))
       end
       assert.is_true(files.exists(tree .. "/lib/lua/5.4/popd/core.so"))
+   end)
+
+   rule("is linked with the mbedTLS whose headers it was told of", function()
+      local linked = output_of(("ldd %s/lib/lua/5.4/popd/core.so"):format(files.quote(tree)))
+      for _, name in ipairs { "mbedtls", "mbedx509", "mbedcrypto" } do
+         assert.is_truthy(linked:find(("%s/opt/lib/lib%s.so"):format(dir, name), 1, true), linked)
+      end
    end)
 
    rule("leaves nothing beside the sources", function()
