@@ -150,18 +150,28 @@ static const int default_suites[] = {
 
 /* Files */
 
+/* A pipe would be waited for, a device may have no end. */
+static bool
+is_endless(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 /* A file's octets with a NUL behind them; *n counts that too, as mbedTLS wants
  * it for PEM.  The caller frees; NULL: why. */
 static unsigned char *
 read_file(const char *path, size_t *n, char why[TLSSITE_WHY])
 {
-    FILE *f = fopen(path, "rb");
+    bool endless = is_endless(path);
+    FILE *f = endless ? NULL : fopen(path, "rb");
     unsigned char *text = f ? malloc(FILE_MAX + 1) : NULL;
 
     if (f)
         setvbuf(f, NULL, _IONBF, 0); /* no copy of a key that nobody wipes */
     if (!text) {
-        refuse(why, 0, "%s cannot be read: %s", path, strerror(errno));
+        refuse(why, 0, "%s cannot be read: %s", path, endless ? "it is no regular file" : strerror(errno));
         if (f)
             fclose(f);
         return NULL;

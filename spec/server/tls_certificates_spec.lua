@@ -39,6 +39,7 @@ describe("a certificate or key", function()
       local cert = files.text(pki:path("server.pem"))
       files.put(pki:path("chain.pem"), cert .. "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
       files.put(pki:path("behind.pem"), files.text(pki:path("ca.pem")) .. cert)
+      files.run("mkfifo %s", pki:path("pipe"))
       files.put(pki:path("large.pem"), ("x"):rep(1100000))
    end)
    lazy_teardown(stop)
@@ -55,6 +56,8 @@ describe("a certificate or key", function()
       { ".", "server.key", "cannot be read: Is a directory" },
       { "server.pem", ".", "cannot be read: Is a directory" },
       { "large.pem", "server.key", "larger than 1 MB" },
+      { "pipe", "server.key", "pipe cannot be read: it is no regular file" },
+      { "server.pem", "pipe", "pipe cannot be read: it is no regular file" },
       { "server.pem", "other.key", "other.key is not the key of the certificate .*server.pem" },
       { "behind.pem", "server.key", "server.key is not the key of the certificate .*behind.pem" },
       { "server.pem", "sec1.key", "sec1.key is encrypted" },
