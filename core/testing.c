@@ -603,28 +603,6 @@ l_sha256_pieces(lua_State *L)
     return 1;
 }
 
-static int
-l_digest_equal(lua_State *L)
-{
-    size_t a_len, b_len;
-    const char *a = luaL_checklstring(L, 1, &a_len), *b = luaL_checklstring(L, 2, &b_len);
-
-    lua_pushboolean(L, digest_equal(a, a_len, b, b_len));
-    return 1;
-}
-
-/* apop(stamp, secret, digest) -> boolean */
-static int
-l_apop(lua_State *L)
-{
-    size_t secret_len, len;
-    const char *stamp = luaL_checkstring(L, 1), *secret = luaL_checklstring(L, 2, &secret_len);
-    const char *digest = luaL_checklstring(L, 3, &len);
-
-    lua_pushboolean(L, digest_apop(stamp, secret, secret_len, digest, len));
-    return 1;
-}
-
 /* --- proxyproto --- */
 
 static void
@@ -1303,8 +1281,6 @@ static const luaL_Reg functions[] = {
     {"md5", l_md5},
     {"sha256", l_sha256},
     {"sha256_pieces", l_sha256_pieces},
-    {"digest_equal", l_digest_equal},
-    {"apop", l_apop},
     {"proxyproto", l_proxyproto},
     {NULL, NULL},
 };
