@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define JOB "popd.job"
+#define LATCH "popd.latch"
 
 /* One wait for time or for a descriptor, or for whichever comes first. */
 struct waiter {
@@ -193,11 +194,116 @@ l_wait(lua_State *L)
     return task_wait(L, t, waiter_free, w);
 }
 
+/* Something that one task waits for and another makes come true.  The registry
+ * holds it while somebody waits. */
+struct latch {
+    struct tasks *tasks; /* borrowed */
+    struct task *task;   /* who waits, or NULL */
+    struct alarm alarm;  /* the waiter's patience */
+    struct turn turn;    /* lets the waiter go on */
+    bool fired;
+};
+
+static void
+latch_forget(void *owner)
+{
+    struct latch *l = owner;
+    lua_State *L = l->tasks->L;
+
+    l->task = NULL;
+    alarm_stop(&l->alarm);
+    turn_cancel(&l->turn, l->tasks->loop);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, l); /* a key that is there: raises nothing */
+}
+
+static void
+latch_end(struct latch *l, int (*push)(lua_State *, void *))
+{
+    struct task *t = l->task;
+
+    latch_forget(l);
+    task_resume(t, push, NULL);
+}
+
+static void
+on_fired(void *owner)
+{
+    latch_end(owner, push_true);
+}
+
+static void
+on_late(void *owner)
+{
+    latch_end(owner, push_timeout);
+}
+
+/* latch() -> an object with wait and fire */
+static int
+l_latch(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    struct latch *l = lua_newuserdatauv(L, sizeof *l, 0);
+
+    *l = (struct latch){.tasks = ts, .turn = {.run = on_fired, .owner = l}};
+    alarm_init(&l->alarm, ts->loop, on_late, l);
+    luaL_setmetatable(L, LATCH);
+    return 1;
+}
+
+/* In a main chunk others come to fire it only if the loop turns. */
+static int
+block_on_latch(lua_State *L, struct latch *l, double seconds)
+{
+    double until = loop_now() + seconds;
+    bool any = true;
+
+    while (!l->fired && any && (seconds < 0 || loop_now() < until))
+        any = loop_step(l->tasks->loop, seconds < 0 ? -1 : until - loop_now());
+    return l->fired ? push_true(L, NULL) : push_timeout(L, NULL);
+}
+
+/* latch:wait([seconds]) -> true, or nil and "timeout"; one at a time waits */
+static int
+l_latch_wait(lua_State *L)
+{
+    struct latch *l = luaL_checkudata(L, 1, LATCH);
+    double seconds = lua_isnoneornil(L, 2) ? -1 : check_seconds(L, 2);
+
+    if (!l->tasks->loop)
+        return luaL_error(L, "popd is closed: the Lua state ends");
+    if (l->task)
+        return luaL_error(L, "another callback waits for this already");
+    if (l->fired)
+        return push_true(L, NULL);
+    if (!l->tasks->running && !l->tasks->loop->running)
+        return block_on_latch(L, l, seconds);
+    l->task = task_running(L, l->tasks, "latch");
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, l);
+    if (seconds >= 0)
+        alarm_set(&l->alarm, seconds);
+    return task_wait(L, l->task, latch_forget, l);
+}
+
+/* latch:fire(): who waits goes on at the loop's next turn; who waits later, at once */
+static int
+l_latch_fire(lua_State *L)
+{
+    struct latch *l = luaL_checkudata(L, 1, LATCH);
+
+    l->fired = true;
+    if (l->task && l->tasks->loop)
+        turn_queue(&l->turn, l->tasks->loop);
+    return 0;
+}
+
 /* A task that a script started.  Its function and arguments are its user
  * value; the registry holds it until it ended. */
 struct job {
     struct tasks *tasks; /* borrowed */
     struct turn turn;    /* starts it */
+    struct alarm alarm;  /* or this, later */
     struct task *task;   /* while it runs */
     bool cancelled;
 };
@@ -244,21 +350,21 @@ start_job(void *owner)
     task_start(job->tasks, &none, push_job, end_job, job, &job->task);
 }
 
-/* spawn(f, …) -> a handle; f starts at the loop's next turn */
-static int
-l_spawn(lua_State *L)
+/* A job of the function and the arguments from index `first` on.  [-0, +1, e] */
+static struct job *
+new_job(lua_State *L, struct tasks *ts, int first)
 {
-    struct tasks *ts = get_tasks(L);
-    int n = lua_gettop(L);
+    int n = lua_gettop(L) - first + 1;
     struct job *job;
 
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checktype(L, first, LUA_TFUNCTION);
     job = lua_newuserdatauv(L, sizeof *job, 1);
     *job = (struct job){.tasks = ts, .turn = {.run = start_job, .owner = job}};
+    alarm_init(&job->alarm, ts->loop, start_job, job);
     luaL_setmetatable(L, JOB);
     lua_createtable(L, n, 1);
     for (int i = 1; i <= n; i++) {
-        lua_pushvalue(L, i);
+        lua_pushvalue(L, first + i - 1);
         lua_rawseti(L, -2, i);
     }
     lua_pushinteger(L, n);
@@ -266,7 +372,30 @@ l_spawn(lua_State *L)
     lua_setiuservalue(L, -2, 1);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, job);
-    turn_queue(&job->turn, ts->loop);
+    return job;
+}
+
+/* spawn(f, …) -> a handle; f starts at the loop's next turn */
+static int
+l_spawn(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    turn_queue(&new_job(L, ts, 1)->turn, ts->loop);
+    return 1;
+}
+
+/* later(seconds, f, …) -> a handle; f starts after so long.  Until then it costs no
+ * coroutine, and alone it keeps the loop not going. */
+static int
+l_later(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    double seconds = check_seconds(L, 1);
+    struct job *job = new_job(L, ts, 2);
+
+    job->alarm.weak = true;
+    alarm_set(&job->alarm, seconds);
     return 1;
 }
 
@@ -280,8 +409,9 @@ l_cancel(lua_State *L)
     if (job->cancelled)
         return 0;
     job->cancelled = true;
-    if (job->turn.link) {
+    if (job->turn.link || job->alarm.link) {
         turn_cancel(&job->turn, job->tasks->loop);
+        alarm_stop(&job->alarm);
         lua_pushnil(L);
         lua_rawsetp(L, LUA_REGISTRYINDEX, job);
     } else if (job->task) {
@@ -466,24 +596,33 @@ l_signal(lua_State *L)
     return 0;
 }
 
+static void
+new_class(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
+
 void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep},   {"pause", l_pause},    {"wait", l_wait},   {"spawn", l_spawn},
-        {"adopt", l_adopt},   {"unwait", l_unwait},  {"run", l_run},     {"step", l_step},
-        {"stop", l_stop},     {"fd", l_fd},          {"now", l_now},     {"signal", l_signal},
-        {"expose", l_expose}, {"guard", task_guard}, {"count", l_count}, {NULL, NULL},
+        {"sleep", l_sleep}, {"pause", l_pause},   {"wait", l_wait},     {"latch", l_latch},
+        {"spawn", l_spawn}, {"later", l_later},   {"adopt", l_adopt},   {"unwait", l_unwait},
+        {"run", l_run},     {"step", l_step},     {"stop", l_stop},     {"fd", l_fd},
+        {"now", l_now},     {"signal", l_signal}, {"expose", l_expose}, {"guard", task_guard},
+        {"count", l_count}, {NULL, NULL},
     };
-    static const luaL_Reg methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
+    static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
+    static const luaL_Reg latch_methods[] = {{"wait", l_latch_wait}, {"fire", l_latch_fire}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, tasks);
     luaL_setfuncs(L, functions, 1);
     lua_pushlightuserdata(L, task_token());
     lua_setfield(L, -2, "token");
-    luaL_newmetatable(L, JOB);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    new_class(L, JOB, job_methods);
+    new_class(L, LATCH, latch_methods);
 }

@@ -245,8 +245,6 @@ turn_cancel(struct turn *t, struct loop *l)
 static void
 unlink_alarm(struct alarm *a)
 {
-    if (!a->link)
-        return;
     *a->link = a->next;
     if (a->next)
         a->next->link = a->link;
@@ -258,8 +256,10 @@ on_timer(struct ev_loop *ev, ev_timer *w, int events)
 {
     struct alarm *a = w->data;
 
-    (void)ev, (void)events;
+    (void)events;
     unlink_alarm(a);
+    if (a->weak)
+        ev_ref(ev); /* libev has stopped it, and counted it out */
     a->ring(a->owner);
 }
 
@@ -281,6 +281,8 @@ alarm_set(struct alarm *a, double seconds)
     a->due = loop_now() + seconds;
     ev_timer_set(&a->timer, seconds, 0);
     ev_timer_start(l->ev, &a->timer);
+    if (a->weak)
+        ev_unref(l->ev);
     a->next = l->alarms;
     if (a->next)
         a->next->link = &a->next;
@@ -292,8 +294,10 @@ alarm_set(struct alarm *a, double seconds)
 void
 alarm_stop(struct alarm *a)
 {
-    if (!a->loop)
+    if (!a->link)
         return;
+    if (a->weak)
+        ev_ref(a->loop->ev);
     ev_timer_stop(a->loop->ev, &a->timer);
     unlink_alarm(a);
 }

@@ -25,6 +25,7 @@ struct alarm {
     void (*ring)(void *owner);
     void *owner;         /* borrowed */
     double due;          /* by loop_now; valid while set */
+    bool weak;           /* set before it is set: alone it keeps nothing going */
     struct alarm *next;  /* among the alarms that are set */
     struct alarm **link; /* NULL: not set */
 };
