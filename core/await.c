@@ -202,6 +202,7 @@ struct latch {
     struct alarm alarm;  /* the waiter's patience */
     struct turn turn;    /* lets the waiter go on */
     bool fired;
+    bool blocks; /* a main chunk waits, and turns the loop */
 };
 
 static void
@@ -229,7 +230,10 @@ latch_end(struct latch *l, int (*push)(lua_State *, void *))
 static void
 on_fired(void *owner)
 {
-    latch_end(owner, push_true);
+    struct latch *l = owner;
+
+    if (l->task) /* else a main chunk, which looks by itself */
+        latch_end(l, push_true);
 }
 
 static void
@@ -258,8 +262,11 @@ block_on_latch(lua_State *L, struct latch *l, double seconds)
     double until = loop_now() + seconds;
     bool any = true;
 
+    l->blocks = true;
     while (!l->fired && any && (seconds < 0 || loop_now() < until))
         any = loop_step(l->tasks->loop, seconds < 0 ? -1 : until - loop_now());
+    l->blocks = false;
+    turn_cancel(&l->turn, l->tasks->loop);
     return l->fired ? push_true(L, NULL) : push_timeout(L, NULL);
 }
 
@@ -293,7 +300,7 @@ l_latch_fire(lua_State *L)
     struct latch *l = luaL_checkudata(L, 1, LATCH);
 
     l->fired = true;
-    if (l->task && l->tasks->loop)
+    if ((l->task || l->blocks) && l->tasks->loop)
         turn_queue(&l->turn, l->tasks->loop);
     return 0;
 }
