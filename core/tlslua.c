@@ -72,7 +72,7 @@ l_load(lua_State *L)
 {
     struct tlssite *site = tlslua_check(L, 1);
     struct tlssite_spec spec = {.pair_count = 0};
-    char why[TLSSITE_WHY] = "";
+    char why[TLSKIT_WHY] = "";
 
     luaL_checktype(L, 2, LUA_TTABLE);
     take_pairs(L, &spec);

@@ -10,13 +10,8 @@
 #define POPD_TLSSITE_H
 
 #include "ticket.h"
+#include "tlskit.h"
 
-#include <mbedtls/ctr_drbg.h>
-#include <mbedtls/entropy.h>
-#include <mbedtls/pk.h>
-#include <mbedtls/x509_crt.h>
-
-#define TLSSITE_WHY 512   /* octets of a reason */
 #define TLSSITE_PAIRS 256 /* certificates at most */
 #define TLSSITE_SUITES 64
 
@@ -30,8 +25,7 @@ struct tlssite_pair {
 struct tlssite_setup {
     unsigned held;
     mbedtls_ssl_config conf;
-    mbedtls_entropy_context entropy;
-    mbedtls_ctr_drbg_context random;
+    struct tlskit kit;
     struct tlssite_pair *pairs; /* ours; the default comes first */
     size_t pair_count;
     mbedtls_x509_crt client_ca;
@@ -65,7 +59,7 @@ void tlssite_drop(struct tlssite *site); /* NULL is fine */
 
 /* Reads all files and takes their place of what was served with.  False: why
  * says which file and what is wrong, and nothing has changed. */
-bool tlssite_load(struct tlssite *site, const struct tlssite_spec *spec, char why[TLSSITE_WHY]);
+bool tlssite_load(struct tlssite *site, const struct tlssite_spec *spec, char why[TLSKIT_WHY]);
 
 struct tlssite_setup *tlssite_setup_hold(struct tlssite_setup *setup);
 void tlssite_setup_drop(struct tlssite_setup *setup);
