@@ -9,6 +9,7 @@
 #include "sandbox.h"
 #include "secret.h"
 #include "server.h"
+#include "sock.h"
 #include "source.h"
 #include "tlslua.h"
 #include "command.h"
@@ -29,6 +30,7 @@ struct core {
     struct loop loop;
     struct tasks tasks;
     struct pool pool;
+    struct pool names; /* for name servers alone, which may be slow to answer */
     struct server_common servers;
 };
 
@@ -43,6 +45,7 @@ l_gc(lua_State *L)
     log_forget_sink(core);
     tasks_close(&core->tasks);
     pool_clear(&core->pool);
+    pool_clear(&core->names);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -68,6 +71,7 @@ new_core(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, core);
     tasks_open(&core->tasks, &core->loop, L);
     pool_init(&core->pool, &core->loop);
+    pool_init(&core->names, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;
@@ -287,6 +291,7 @@ luaopen_popd_core(lua_State *L)
     crypto_open(L);
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
+    sock_open(L, &core->tasks, &core->names);
     await_open(L, &core->tasks);
     source_open(L);
     tlslua_open(L);

@@ -27,6 +27,17 @@ popd.fs = require("popd.fs")
 -- @see popd.scheme
 popd.scheme = require("popd.scheme")
 
+--- Client sockets that never block, with LuaSocket's interface.
+-- @see popd.socket
+popd.socket = require("popd.socket")
+
+--- Loads a library, written for LuaSocket, on popd's sockets.
+-- @function require
+-- @string name
+-- @return the library
+-- @see popd.library
+popd.require = require("popd.library").require
+
 --- What opens listening sockets.
 -- @see popd.listen
 popd.listen = require("popd.listen")
