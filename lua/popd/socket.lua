@@ -417,6 +417,23 @@ function methods:receive(pattern, prefix)
    return gather(self, prefix, receive_octets(self, raw, started, math.floor(number) - #prefix))
 end
 
+--- Takes what is there, and waits for the first octet of it: so a socket is a message handle.
+-- @tparam integer n octets at most
+-- @treturn string 1 to n octets; nil once the other side has closed; or nil and the reason
+function methods:read(n)
+   local raw, why = enter(self, true)
+   if not raw then
+      return nil, why
+   end
+   local piece
+   piece, why = try(self, "r", core.now(), raw.receive, n)
+   if piece then
+      self.asker = nil
+      return piece
+   end
+   return nil, why ~= "closed" and why or nil
+end
+
 --- How long a call may wait.
 -- @tparam ?number value seconds; nil or negative: without end
 -- @string[opt="b"] mode `"b"`: at any one time; `"t"`: in all
