@@ -15,6 +15,7 @@
 
 #define JOB "popd.job"
 #define LATCH "popd.latch"
+#define WARD "popd.ward"
 
 /* One wait for time or for a descriptor, or for whichever comes first. */
 struct waiter {
@@ -457,6 +458,60 @@ l_unwait(lua_State *L)
     return 0;
 }
 
+/* What must be done however a stretch of code ends.  Its function and two
+ * arguments are its user values. */
+struct ward {
+    struct tasks *tasks; /* borrowed */
+    bool armed;
+};
+
+/* ward(f, a, b) -> an object to be closed: f(a, b) is spawned when that happens,
+ * or when nobody holds it any more, unless it was disarmed. */
+static int
+l_ward(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    struct ward *w;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 3);
+    w = lua_newuserdatauv(L, sizeof *w, 3);
+    *w = (struct ward){ts, true};
+    luaL_setmetatable(L, WARD);
+    for (int i = 1; i <= 3; i++) {
+        lua_pushvalue(L, i);
+        lua_setiuservalue(L, -2, i);
+    }
+    return 1;
+}
+
+static int
+l_disarm(lua_State *L)
+{
+    struct ward *w = luaL_checkudata(L, 1, WARD);
+
+    w->armed = false;
+    return 0;
+}
+
+/* C, so that it also works where a budget is spent and Lua code raises at once. */
+static int
+l_ward_end(lua_State *L)
+{
+    struct ward *w = luaL_checkudata(L, 1, WARD);
+
+    if (!w->armed || !w->tasks->loop)
+        return 0;
+    w->armed = false;
+    lua_settop(L, 1);
+    lua_pushlightuserdata(L, w->tasks);
+    lua_pushcclosure(L, l_spawn, 1);
+    for (int i = 1; i <= 3; i++)
+        lua_getiuservalue(L, 1, i);
+    lua_call(L, 3, 0);
+    return 0;
+}
+
 static void
 check_outside(lua_State *L, struct tasks *ts, const char *what)
 {
@@ -640,10 +695,13 @@ await_open(lua_State *L, struct tasks *tasks)
         {"spawn", l_spawn},    {"later", l_later}, {"adopt", l_adopt},   {"unwait", l_unwait},
         {"run", l_run},        {"step", l_step},   {"stop", l_stop},     {"fd", l_fd},
         {"now", l_now},        {"date", l_date},   {"signal", l_signal}, {"expose", l_expose},
-        {"guard", task_guard}, {"count", l_count}, {"party", l_party},   {NULL, NULL},
+        {"guard", task_guard}, {"count", l_count}, {"party", l_party},   {"ward", l_ward},
+        {NULL, NULL},
     };
     static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
     static const luaL_Reg latch_methods[] = {{"wait", l_latch_wait}, {"fire", l_latch_fire}, {NULL, NULL}};
+    static const luaL_Reg ward_methods[] = {{"disarm", l_disarm}, {NULL, NULL}};
+    static const luaL_Reg ward_ends[] = {{"__close", l_ward_end}, {"__gc", l_ward_end}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, tasks);
     luaL_setfuncs(L, functions, 1);
@@ -651,4 +709,8 @@ await_open(lua_State *L, struct tasks *tasks)
     lua_setfield(L, -2, "token");
     new_class(L, JOB, job_methods);
     new_class(L, LATCH, latch_methods);
+    new_class(L, WARD, ward_methods);
+    luaL_getmetatable(L, WARD);
+    luaL_setfuncs(L, ward_ends, 0);
+    lua_pop(L, 1);
 }

@@ -571,8 +571,8 @@ l_resolve(lua_State *L)
         return push_failure(L, "that is no host's name");
     if (!ts->loop)
         return luaL_error(L, "popd is closed: the Lua state ends");
-    if (!ts->running && !ts->loop->running) {
-        resolve_work(&l->resolve);
+    if (dial_family_of(name) != DIAL_ANY || (!ts->running && !ts->loop->running)) {
+        resolve_work(&l->resolve); /* an address asks nobody; a main chunk may block */
         return push_addresses(L, &l->resolve);
     }
     l->tasks = ts;

@@ -6,6 +6,7 @@
 -- and `text` that the client reads; `is_fault` knows it.
 -- @module popd.ask
 local core = require("popd.core")
+local use = require("popd.use")
 
 local ask_module = {}
 
@@ -52,7 +53,8 @@ local function is_fault(value)
    return getmetatable(value) == Fault
 end
 
-local function answered(conn, name, ok, first, second, ...)
+local function answered(conn, name, one, ok, first, second, ...)
+   use.finish(one, ok)
    if ok and (first or second == nil) then
       return first, second, ...
    end
@@ -61,7 +63,7 @@ end
 
 --- Calls a site's function.  Returns its answer, or a Fault, which is logged.
 local function ask(conn, name, f, ...)
-   return answered(conn, name, core.guard(f, traceback, ...))
+   return answered(conn, name, use.begin(), core.guard(f, traceback, ...))
 end
 
 local function wrong(conn, name, expected, got)

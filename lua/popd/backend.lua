@@ -7,6 +7,7 @@
 local ask_module = require("popd.ask")
 local contents = require("popd.contents")
 local core = require("popd.core")
+local use = require("popd.use")
 local forms = require("popd.forms")
 local handle = require("popd.handle")
 local login = require("popd.login")
@@ -325,7 +326,9 @@ function backend.steps(site)
    local function run_command(conn, keyword, command, args)
       local name = "commands." .. keyword
       local run = type(command) == "table" and command.run or command
+      local one = use.begin()
       local ok, text, second, code = core.guard(run, traceback, conn, args)
+      use.finish(one, ok)
       if ok and type(text) == "string" then
          return true, text, second
       elseif ok and not text and type(second) == "string" then

@@ -78,12 +78,11 @@ local function adopt(loader)
 end
 
 local function load_library(name)
-   if standard[name] or name == "popd" or name:find("^popd%.") or package.preload[name] then
-      return require(name)
-   end
    local value
    if ours[name] then
       value = ours[name](library.require)
+   elseif standard[name] or name == "popd" or name:find("^popd%.") or package.preload[name] then
+      return require(name)
    else
       local loader, extra = find(name)
       adopt(loader)
