@@ -78,7 +78,7 @@ local cases = {
    { "options", function() end,
       function(c)
          return { c:setoption("tcp-nodelay", true) }, { c:getoption("tcp-nodelay") }, { c:setoption("keepalive", true) },
-            { c:getoption("keepalive") }, { c:setoption("linger", { on = true, timeout = 3 }) }, 
+            { c:getoption("keepalive") }, { c:setoption("linger", { on = true, timeout = 3 }) },
             { c:getoption("linger") },
             { c:setoption("linger", { on = false, timeout = 0 }) }
       end,
