@@ -170,6 +170,17 @@ function Input:line(most)
    end
 end
 
+-- The line end behind a chunk.
+function Input:line_end()
+   while self.buffer == "" or self.buffer == "\r" do
+      if not self:fill() then
+         fail("the answer ends in the middle")
+      end
+   end
+   local behind = self.buffer:match("^\r?\n()")
+   self.buffer = self.buffer:sub(behind or fail("the answer has a chunk of another size than it told"))
+end
+
 -- n octets into a list of parts.
 function Input:octets(n, parts)
    while n > 0 do
@@ -203,13 +214,13 @@ end
 local function read_head(input)
    while true do
       local line = input:line(HEAD_MAX)
-      local version, status, reason = line:match("^HTTP/1%.(%d) (%d%d%d) ?(.*)$")
-      if not version then
+      local version, status, reason = line:match("^HTTP/1%.(%d) (%d%d%d)(.*)$")
+      if not version or reason:find("^[^ ]") then
          fail("the answer is no HTTP")
       end
       local headers = read_fields(input)
       if status:sub(1, 1) ~= "1" then
-         return { status = math.tointeger(tonumber(status)), reason = reason, headers = headers }, version ~= "0"
+         return { status = math.tointeger(tonumber(status)), reason = reason:sub(2), headers = headers }, version ~= "0"
       end
    end
 end
@@ -236,21 +247,18 @@ local function read_chunks(input, max)
          return parts
       end
       input:octets(size, parts)
-      if input:line(2) ~= "" then
-         fail("the answer has a chunk of another size than it told")
-      end
+      input:line_end()
    end
 end
 
 local function read_rest(input, max)
-   local parts, sum = { input.buffer }, #input.buffer
-   input.buffer = ""
-   while input:fill() do
+   local parts, sum = {}, 0
+   repeat
       sum = sum + #input.buffer
       check_length(sum, max)
       parts[#parts + 1] = input.buffer
       input.buffer = ""
-   end
+   until not input:fill()
    return parts
 end
 
