@@ -292,7 +292,8 @@ describe("a pool", function()
       local user = peer.task(pool.with, pool, wait)
       peer.settle()
       assert.equal(2, pool:with(number_of))
-      local more = { peer.task(pool.with, pool, function() popd.sleep(1000) end), peer.task(pool.with, pool, number_of) }
+      local more = { peer.task(pool.with, pool, function() popd.sleep(1000) end), peer.task(pool.with, pool,
+         number_of) }
       peer.settle()
       pool:close()
       open()

@@ -77,7 +77,8 @@ local cases = {
       sent = "", { 1 }, { 1 }, { nil, "closed", "" }, { nil, "closed", 0 } },
    { "options", function() end,
       function(c)
-         return { c:setoption("tcp-nodelay", true) }, { c:getoption("tcp-nodelay") }, { c:setoption("keepalive", true) },
+         return { c:setoption("tcp-nodelay", true) }, { c:getoption("tcp-nodelay") }, { c:setoption("keepalive",
+            true) },
             { c:getoption("keepalive") }, { c:setoption("linger", { on = true, timeout = 3 }) },
             { c:getoption("linger") },
             { c:setoption("linger", { on = false, timeout = 0 }) }
