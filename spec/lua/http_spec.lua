@@ -418,7 +418,8 @@ describe("popd.http's redirects", function()
    after_each(client.finish)
 
    local function redirect(to, status)
-      return ("HTTP/1.1 %d Go\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"):format(status or 302, to)
+      return ("HTTP/1.1 %d Go\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"):format(
+         status or 302, to)
    end
 
    it("are not followed unless asked", function()

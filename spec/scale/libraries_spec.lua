@@ -231,7 +231,8 @@ describe("libraries that were written for LuaSocket", function()
    local function start_redis()
       if process.has("redis-server") then
          redis = service.start {
-            "redis-server", "--port", 0, "--unixsocket", root .. "/redis", "--dir", root, "--save", "", "--appendonly", "no",
+            "redis-server", "--port", 0, "--unixsocket", root .. "/redis", "--dir", root,
+            "--save", "", "--appendonly", "no",
          }
          redis:wait_for(function()
             local sock = require("socket.unix")()
