@@ -65,7 +65,8 @@ describe("popd.require", function()
    end)
 
    it("keeps what a library sets as a global from the script", function()
-      module("leaky", "leaked = 1; _G.leaked2 = 2; function leak() return leaked end return { get = leak, string = string }")
+      module("leaky", "leaked = 1; _G.leaked2 = 2; function leak() return leaked end "
+         .. "return { get = leak, string = string }")
       local library = popd.require("leaky")
       assert.equal(1, library.get())
       assert.equal(string, library.string)
@@ -86,11 +87,13 @@ describe("popd.require", function()
    it("tells at the caller's line that there is no such library, and where it looked", function()
       local ok, err = pcall(function() popd.require("no.such") end)
       assert.is_false(ok)
-      assert.truthy(err:find("^spec/lua/library_spec.lua:%d+: popd.require: module 'no.such' is not found:"), err)
+      assert.truthy(err:find("^spec/lua/library_spec.lua:%d+: popd.require: module 'no.such' is not found:"),
+         err)
       assert.truthy(err:find("no file '" .. dir .. "/no/such.lua'", 1, true), err)
       ok, err = pcall(function() popd.require(1) end)
       assert.is_false(ok)
-      assert.truthy(err:find("^spec/lua/library_spec.lua:%d+: popd.require: a module's name expected, got a number"), err)
+      assert.truthy(err:find("^spec/lua/library_spec.lua:%d+: popd.require: a module's name expected, got a number"),
+         err)
    end)
 
    it("names the library that needs a missing one", function()
