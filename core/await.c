@@ -434,7 +434,7 @@ l_adopt(lua_State *L)
     lua_State *co = lua_tothread(L, 1);
 
     if (co)
-        task_adopt(get_tasks(L), co);
+        guard_adopt(&get_tasks(L)->guards, co);
     return 0;
 }
 
@@ -620,7 +620,7 @@ await_open(lua_State *L, struct tasks *tasks)
         {"sleep", l_sleep}, {"pause", l_pause},   {"wait", l_wait},     {"latch", l_latch},
         {"spawn", l_spawn}, {"later", l_later},   {"adopt", l_adopt},   {"unwait", l_unwait},
         {"run", l_run},     {"step", l_step},     {"stop", l_stop},     {"fd", l_fd},
-        {"now", l_now},     {"signal", l_signal}, {"expose", l_expose}, {"guard", task_guard},
+        {"now", l_now},     {"signal", l_signal}, {"expose", l_expose}, {"guard", guard_call},
         {"count", l_count}, {NULL, NULL},
     };
     static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};

@@ -6,25 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Instructions without a chance for others, of a task that has no budget. */
-#define STUCK_MAX 100000000
-
-/* Instructions between two looks: about a millisecond of Lua. */
-#define LOOK_EVERY 100000
-
 struct task {
     struct tasks *tasks; /* borrowed */
     struct task *next_task, **link;
     lua_State *co; /* anchored in the registry; NULL once given back */
-    struct task_limits limits;
-    uint64_t spent;  /* instructions */
-    uint64_t stuck;  /* of these, since others had their turn */
-    double started;  /* loop time */
-    bool exposed;    /* a script has seen its coroutine */
-    bool failed;     /* it ended by an error */
-    bool waiting;    /* a wait of `cancel` is under way */
-    const char *why; /* set once its time is up: what a wait raises from now on */
-    struct alarm deadline;
+    struct guard guard;
+    bool exposed;     /* a script has seen its coroutine */
+    bool failed;      /* it ended by an error */
+    bool waiting;     /* a wait of `cancel` is under way */
     bool refused;     /* its wait was given up, which it is still to be told */
     struct turn turn; /* goes on after a forced yield */
     void (*cancel)(void *);
@@ -37,18 +26,13 @@ struct task {
 static const char tasks_key;
 static const char wait_token;
 
-static const char *const expired_text = "the callback's time is up (callback_timeout)";
 static const char *const memory_text = "out of memory";
 static const char *const many_text = "the callback returned too many values";
 static const char *const yielded_text =
     "a callback yielded by itself; to wait it calls popd.sleep and the like";
-static const char *const stuck_text =
-    "the function ran too long where it cannot be paused (in a coroutine of its own, "
-    "table.sort or the like): the server stood still meanwhile";
 static const char *const swallowed_text = "a coroutine of this callback waited, but what resumed it did not "
                                           "pass that on: it uses a coroutine.resume or "
                                           "wrap that was taken before popd was loaded; load popd first";
-static const char *const budget_text = "the callback used up its instructions (callback_instructions)";
 
 void *
 task_token(void)
@@ -56,8 +40,8 @@ task_token(void)
     return (void *)&wait_token;
 }
 
-/* The hook finds its tasks by the registry: lua_getextraspace is the host's.
- * Reading a light key allocates nothing. */
+/* By the registry: lua_getextraspace is the host's.  Reading a light key
+ * allocates nothing. */
 static struct tasks *
 find_tasks(lua_State *L)
 {
@@ -83,10 +67,30 @@ push_text(lua_State *L, const char *text)
     lua_rawgetp(L, LUA_REGISTRYINDEX, text);
 }
 
+static struct task *
+set_running(struct tasks *ts, struct task *t)
+{
+    struct task *before = ts->running;
+
+    ts->running = t;
+    ts->guards.running = t ? &t->guard : NULL;
+    return before;
+}
+
+/* While a token of an inner coroutine is on its way up, nothing else may yield. */
+static bool
+may_yield(void *owner, lua_State *L)
+{
+    const struct task *t = ((struct tasks *)owner)->running;
+
+    return L == t->co && !t->waiting && lua_isyieldable(L);
+}
+
 void
 tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
 {
     *ts = (struct tasks){.loop = loop};
+    guards_open(&ts->guards, L, may_yield, ts);
     lua_pushlightuserdata(L, ts);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &tasks_key);
     keep_text(L, memory_text);
@@ -136,55 +140,6 @@ give_back(lua_State *L, struct tasks *ts, lua_State *co, bool failed)
     }
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, co);
-}
-
-/* Says where a callback was when it was stopped: the error that stops it may be
- * caught on its way, and end somewhere else. */
-static void
-log_place(lua_State *L)
-{
-    luaL_traceback(L, L, NULL, 0);
-    log_event(LOG_ERROR, "a callback is stopped: it used up its instructions", "where", lua_tostring(L, -1),
-              NULL);
-    lua_pop(L, 1);
-}
-
-static void
-on_hook(lua_State *L, lua_Debug *ar)
-{
-    struct tasks *ts = find_tasks(L);
-    struct task *t = ts ? ts->running : NULL;
-
-    (void)ar;
-    if (!t)
-        return;
-    t->spent += (uint64_t)lua_gethookcount(L);
-    t->stuck += (uint64_t)lua_gethookcount(L);
-    if (!t->why && t->limits.instructions && t->spent > t->limits.instructions) {
-        t->why = budget_text;
-        log_place(L);
-    } else if (!t->why && !t->limits.instructions && t->stuck > STUCK_MAX) {
-        t->why = stuck_text;
-        log_place(L);
-    }
-    if (t->why) { /* from now on at every instruction: a pcall in a loop does not survive that */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
-        luaL_error(L, "%s", t->why);
-    }
-    if (lua_gethookcount(L) != LOOK_EVERY) /* left so by a callback that was stopped */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
-    /* While a token of an inner coroutine is on its way up, nothing else may yield. */
-    if (L == t->co && !t->waiting && lua_isyieldable(L)) {
-        t->stuck = 0;
-        lua_yield(L, 0);
-    }
-}
-
-void
-task_adopt(struct tasks *ts, lua_State *co)
-{
-    if (ts->running && lua_gethook(co) != on_hook)
-        lua_sethook(co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
 }
 
 struct ending {
@@ -258,7 +213,7 @@ task_free(struct task *t)
     *t->link = t->next_task;
     if (t->next_task)
         t->next_task->link = t->link;
-    alarm_stop(&t->deadline);
+    guard_clear(&t->guard);
     turn_cancel(&t->turn, t->tasks->loop);
     t->tasks->count--;
     free(t);
@@ -282,7 +237,7 @@ task_drop(struct task *t)
     if (t->handle)
         *t->handle = NULL;
     if (t->tasks->running == t)
-        t->tasks->running = NULL;
+        set_running(t->tasks, NULL);
     task_unwait(t);
     task_free(t);
 }
@@ -298,11 +253,10 @@ task_expose(struct tasks *ts)
 static void
 close_guarded(struct task *t)
 {
-    struct task *before = t->tasks->running;
+    struct task *before = set_running(t->tasks, t);
 
-    t->tasks->running = t;
     close_coroutine(t->co, t->tasks->L);
-    t->tasks->running = before;
+    set_running(t->tasks, before);
 }
 
 /* The task is over; n values on its stack are its results, or its error. */
@@ -311,7 +265,7 @@ end(struct task *t, enum task_status status, int n)
 {
     lua_State *L = t->tasks->L;
 
-    alarm_stop(&t->deadline);
+    guard_clear(&t->guard);
     if (!lua_checkstack(L, n + 4)) {
         lua_pop(t->co, n);
         push_text(t->co, many_text);
@@ -352,17 +306,6 @@ fail(struct task *t)
     end(t, TASK_FAILED, 1);
 }
 
-static void
-set_deadline(struct task *t)
-{
-    double left;
-
-    if (t->limits.seconds <= 0 || t->deadline.link || t->why)
-        return;
-    left = t->started + t->limits.seconds - loop_now();
-    alarm_set(&t->deadline, left > 0 ? left : 0);
-}
-
 /* The coroutine yielded: for a wait, for others' turn, or by mistake. */
 static enum task_status
 pause_task(struct task *t, int n)
@@ -377,19 +320,18 @@ pause_task(struct task *t, int n)
         return TASK_FAILED;
     }
     lua_pop(t->co, n);
-    set_deadline(t);
+    guard_wait(&t->guard);
     return TASK_WAITING;
 }
 
 static enum task_status
 run(struct task *t, int args)
 {
-    struct task *before = t->tasks->running;
+    struct task *before = set_running(t->tasks, t);
     int results = 0, status;
 
-    t->tasks->running = t;
     status = lua_resume(t->co, before ? before->co : t->tasks->L, args, &results);
-    t->tasks->running = before;
+    set_running(t->tasks, before);
     if (status == LUA_YIELD)
         return pause_task(t, results);
     if (status == LUA_OK && !t->waiting) {
@@ -416,7 +358,7 @@ push_refusal(lua_State *L)
     struct task *t = lua_touserdata(L, 1);
 
     lua_pushboolean(L, 0);
-    lua_pushstring(L, t->why);
+    lua_pushstring(L, t->guard.why);
     lua_xmove(L, t->co, 2);
     return 0;
 }
@@ -444,7 +386,7 @@ on_turn(void *owner)
 void
 task_cancel(struct task *t, const char *why)
 {
-    t->why = why;
+    t->guard.why = why;
     if (!t->waiting)
         return;
     task_unwait(t);
@@ -458,7 +400,7 @@ task_cancel(struct task *t, const char *why)
 static void
 on_deadline(void *owner)
 {
-    task_cancel(owner, expired_text);
+    task_cancel(owner, guard_expired);
 }
 
 /* Errors of a callback get their traceback where they are raised. */
@@ -503,7 +445,7 @@ prepare(lua_State *L)
 
     lua_settop(L, 0);
     t->co = take_coroutine(L, t->tasks);
-    lua_sethook(t->co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+    guard_watch(t->co);
     args = push(L, t->owner);
     if (!lua_checkstack(t->co, args + 2))
         return luaL_error(L, "too many arguments");
@@ -522,14 +464,14 @@ new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, 
     if (!t)
         return NULL;
     t->tasks = ts;
-    t->limits = *limits;
-    t->started = loop_now();
+    t->guard.seconds = limits->seconds;
+    t->guard.instructions = limits->instructions;
     t->ended = ended;
     t->owner = owner;
     t->handle = handle;
     t->turn.run = on_turn;
     t->turn.owner = t;
-    alarm_init(&t->deadline, ts->loop, on_deadline, t);
+    guard_init(&t->guard, ts->loop, on_deadline, t);
     t->next_task = ts->all;
     t->link = &ts->all;
     if (t->next_task)
@@ -597,8 +539,8 @@ task_running(lua_State *L, struct tasks *ts, const char *what)
         task_unwait(ts->running);
         luaL_error(L, "%s", swallowed_text);
     }
-    if (ts->running->why)
-        luaL_error(L, "%s", ts->running->why);
+    if (ts->running->guard.why)
+        luaL_error(L, "%s", ts->running->guard.why);
     return ts->running;
 }
 
@@ -661,51 +603,10 @@ task_resume(struct task *t, int (*push)(lua_State *, void *), void *owner)
     run(t, n + 1);
 }
 
-/* A fresh deadline and budget. */
-static void
-restart(struct task *t, lua_State *L)
-{
-    t->started = loop_now();
-    t->spent = 0;
-    t->why = NULL;
-    alarm_stop(&t->deadline);
-    lua_sethook(L, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
-}
-
-static int
-after_guard(lua_State *L, int status, lua_KContext context)
-{
-    struct tasks *ts = find_tasks(L);
-
-    (void)context;
-    if (ts->running)
-        restart(ts->running, L);
-    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
-    lua_replace(L, 1);
-    return lua_gettop(L);
-}
-
-int
-task_guard(lua_State *L)
-{
-    struct tasks *ts = find_tasks(L);
-    int n = lua_gettop(L);
-
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
-    if (ts->running)
-        restart(ts->running, L);
-    lua_rotate(L, 1, -1); /* handler, arguments …, function */
-    lua_insert(L, 2);     /* handler, function, arguments … */
-    return after_guard(L, lua_pcallk(L, n - 2, LUA_MULTRET, 1, 0, after_guard), 0);
-}
-
 void
 task_extend(struct task *t, double seconds)
 {
-    t->started += seconds;
-    alarm_stop(&t->deadline);
-    set_deadline(t);
+    guard_extend(&t->guard, seconds);
 }
 
 const char *

@@ -9,17 +9,12 @@
  * caller's (task_push), and results are read in `ended`, which runs under
  * lua_pcall with the results on its stack.  So a loop callback never raises.
  *
- * Guards: a deadline, waiting included, and a budget of instructions.  When
- * the deadline is up a wait raises; when the budget is spent every further
- * instruction raises, so that a loop that hides in pcall ends too.  In between
- * a long run is cut by forced yields, so that others get their turn.
+ * guard.h bounds what it may do: a deadline, a budget of instructions.
  */
 #ifndef POPD_TASK_H
 #define POPD_TASK_H
 
-#include "loop.h"
-#include <lua.h>
-#include <stdint.h>
+#include "guard.h"
 
 enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED };
 
@@ -30,6 +25,7 @@ struct tasks {
     struct loop *loop;    /* borrowed */
     lua_State *L;         /* a thread of ours to work on; anchored in the registry */
     struct task *running; /* whose code runs now, or NULL */
+    struct guards guards; /* its guard counts */
     lua_State *spare[16]; /* coroutines to use again; anchored in the registry */
     size_t spares;
     struct task *all;
@@ -89,14 +85,6 @@ void task_extend(struct task *t, double seconds);
 /* The wait of a coroutine inside the running task is carried to the task by
  * its resumer; where that one cannot yield, it takes the wait back. */
 void task_unwait(struct task *t);
-
-/* A coroutine of the script's that is about to run inside the running task
- * gets the task's guards. */
-void task_adopt(struct tasks *ts, lua_State *co);
-
-/* guard(f, handler, …): xpcall for one callback among several of a task: f has
- * a deadline and a budget of its own, and what comes after it, too. */
-int task_guard(lua_State *L);
 
 /* A script has got hold of the running task's coroutine: it is not used again. */
 void task_expose(struct tasks *ts);
