@@ -73,7 +73,7 @@ set_running(struct tasks *ts, struct task *t)
     struct task *before = ts->running;
 
     ts->running = t;
-    ts->guards.running = t ? &t->guard : NULL;
+    guards_run(&ts->guards, t ? &t->guard : NULL);
     return before;
 }
 
@@ -164,6 +164,7 @@ call_give_back(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
 
+    guard_clear(&t->guard, L);
     give_back(L, t->tasks, t->co, t->failed || t->exposed);
     return 0;
 }
@@ -213,7 +214,7 @@ task_free(struct task *t)
     *t->link = t->next_task;
     if (t->next_task)
         t->next_task->link = t->link;
-    guard_clear(&t->guard);
+    guard_stop(&t->guard);
     turn_cancel(&t->turn, t->tasks->loop);
     t->tasks->count--;
     free(t);
@@ -259,18 +260,36 @@ close_guarded(struct task *t)
     set_running(t->tasks, before);
 }
 
+/* A guard has tripped: what the task left is not used, whatever it is. */
+static int
+leave_stopped(struct task *t, int n)
+{
+    lua_pop(t->co, n);
+    guard_push(t->co, &t->guard);
+    return 1;
+}
+
+static int
+leave_too_many(struct task *t, int n)
+{
+    lua_pop(t->co, n);
+    push_text(t->co, many_text);
+    return 1;
+}
+
 /* The task is over; n values on its stack are its results, or its error. */
-static void
+static enum task_status
 end(struct task *t, enum task_status status, int n)
 {
     lua_State *L = t->tasks->L;
 
-    guard_clear(&t->guard);
-    if (!lua_checkstack(L, n + 4)) {
-        lua_pop(t->co, n);
-        push_text(t->co, many_text);
+    guard_stop(&t->guard);
+    if (t->guard.trip && lua_checkstack(t->co, 1)) {
+        status = TASK_STOPPED;
+        n = leave_stopped(t, n);
+    } else if (!lua_checkstack(L, n + 4)) {
         status = TASK_FAILED;
-        n = 1;
+        n = leave_too_many(t, n);
     }
     lua_xmove(t->co, L, n);
     t->failed = lua_status(t->co) != LUA_OK;
@@ -279,6 +298,7 @@ end(struct task *t, enum task_status status, int n)
     tell_end(t, status, n);
     call_protected(t, call_give_back, "a coroutine could not be kept");
     task_free(t);
+    return status;
 }
 
 /* A task failed: puts a traceback into its error, if that is a text. */
@@ -292,7 +312,7 @@ add_traceback(lua_State *L)
     return 0;
 }
 
-static void
+static enum task_status
 fail(struct task *t)
 {
     lua_State *L = t->tasks->L;
@@ -303,7 +323,7 @@ fail(struct task *t)
         if (lua_pcall(L, 1, 0, 0) != LUA_OK)
             lua_pop(L, 1); /* without a traceback, then */
     }
-    end(t, TASK_FAILED, 1);
+    return end(t, TASK_FAILED, 1);
 }
 
 /* The coroutine yielded: for a wait, for others' turn, or by mistake. */
@@ -316,8 +336,7 @@ pause_task(struct task *t, int n)
         lua_pop(t->co, n);
         task_unwait(t);
         push_text(t->co, yielded_text);
-        fail(t);
-        return TASK_FAILED;
+        return fail(t);
     }
     lua_pop(t->co, n);
     guard_wait(&t->guard);
@@ -338,16 +357,14 @@ run(struct task *t, int args)
         bool good = lua_toboolean(t->co, -results); /* after_base's */
 
         lua_remove(t->co, -results);
-        end(t, good ? TASK_DONE : TASK_FAILED, results - 1);
-        return good ? TASK_DONE : TASK_FAILED;
+        return end(t, good ? TASK_DONE : TASK_FAILED, results - 1);
     }
     if (status == LUA_OK) {
         lua_pop(t->co, results);
         push_text(t->co, swallowed_text);
     }
     task_unwait(t);
-    fail(t);
-    return TASK_FAILED;
+    return fail(t);
 }
 
 /* Runs protected: what ends a wait that is given up, false and the reason;
@@ -400,7 +417,9 @@ task_cancel(struct task *t, const char *why)
 static void
 on_deadline(void *owner)
 {
-    task_cancel(owner, guard_expired);
+    struct task *t = owner;
+
+    task_cancel(t, guard_expire(&t->guard));
 }
 
 /* Errors of a callback get their traceback where they are raised. */
@@ -415,7 +434,11 @@ trace(lua_State *L)
 static int
 after_base(lua_State *L, int status, lua_KContext context)
 {
+    struct tasks *ts = find_tasks(L);
+
     (void)context;
+    if (ts->running)
+        guard_settle(L, &ts->running->guard);
     lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
     lua_replace(L, 1);
     return lua_gettop(L);
@@ -445,7 +468,7 @@ prepare(lua_State *L)
 
     lua_settop(L, 0);
     t->co = take_coroutine(L, t->tasks);
-    guard_watch(t->co);
+    guard_watch(&t->guard, t->co);
     args = push(L, t->owner);
     if (!lua_checkstack(t->co, args + 2))
         return luaL_error(L, "too many arguments");
@@ -466,12 +489,13 @@ new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, 
     t->tasks = ts;
     t->guard.seconds = limits->seconds;
     t->guard.instructions = limits->instructions;
+    t->guard.ours = limits->ours;
     t->ended = ended;
     t->owner = owner;
     t->handle = handle;
     t->turn.run = on_turn;
     t->turn.owner = t;
-    guard_init(&t->guard, ts->loop, on_deadline, t);
+    guard_init(&t->guard, &ts->guards, ts->loop, on_deadline, t);
     t->next_task = ts->all;
     t->link = &ts->all;
     if (t->next_task)
@@ -539,8 +563,10 @@ task_running(lua_State *L, struct tasks *ts, const char *what)
         task_unwait(ts->running);
         luaL_error(L, "%s", swallowed_text);
     }
-    if (ts->running->guard.why)
+    if (ts->running->guard.why) {
+        guard_note(L, &ts->running->guard);
         luaL_error(L, "%s", ts->running->guard.why);
+    }
     return ts->running;
 }
 
@@ -550,12 +576,13 @@ static int
 after_wait(lua_State *L, int status, lua_KContext context)
 {
     struct tasks *ts = find_tasks(L);
-    struct task *t = (struct task *)context; /* not looked into: it may be gone */
+    struct task *t = (struct task *)context; /* looked into where it runs only: else it may be gone */
 
     (void)status;
     if (ts->running != t || t->waiting)
         return luaL_error(L, "this coroutine belongs to a callback that waits; nobody else may resume it");
     if (!lua_toboolean(L, 1)) {
+        guard_note(L, &t->guard);
         lua_settop(L, 2);
         luaL_where(L, 1);
         lua_insert(L, -2);
