@@ -10,6 +10,7 @@
 #include "sandbox.h"
 #include "secret.h"
 #include "server.h"
+#include "sock.h"
 #include "source.h"
 #include "tlslua.h"
 #include "command.h"
@@ -30,6 +31,7 @@ struct core {
     struct loop loop;
     struct tasks tasks;
     struct pool pool;
+    struct pool names; /* for name servers alone, which may be slow to answer */
     struct server_common servers;
 };
 
@@ -45,6 +47,7 @@ l_gc(lua_State *L)
     memory_clear(&core->tasks.guards.memory, L);
     tasks_close(&core->tasks);
     pool_clear(&core->pool);
+    pool_clear(&core->names);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -70,6 +73,7 @@ new_core(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, core);
     tasks_open(&core->tasks, &core->loop, L);
     pool_init(&core->pool, &core->loop);
+    pool_init(&core->names, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;
@@ -295,6 +299,7 @@ luaopen_popd_core(lua_State *L)
     crypto_open(L);
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
+    sock_open(L, &core->tasks, &core->names);
     await_open(L, &core->tasks);
     fault_open(L);
     source_open(L);

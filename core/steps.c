@@ -67,7 +67,7 @@ step_run_function(struct conn *c, const struct step *step, task_push *push)
     c->step = step;
     c->settled = false;
     limits.ours = push == push_step;
-    task_start(c->host->tasks, &limits, push, end_step, c, &c->task);
+    task_start(c->host->tasks, &limits, (uint64_t)c->id, push, end_step, c, &c->task);
     return !c->task;
 }
 
