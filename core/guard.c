@@ -10,6 +10,11 @@
 #define LOOK_EVERY 100000
 #define LOOK_INNER 1000
 
+/* Instructions that the code has to clean up, from the first time that it is
+ * stopped to the second; then it has none.  Where memory lacks few: each may
+ * mean a collection. */
+static const int grace[] = {10000, 10000, 10000, 100};
+
 static const char guards_key;
 
 static const char *const expired_text = "the callback's time is up (callback_timeout)";
@@ -191,8 +196,9 @@ on_hook(lua_State *L, lua_Debug *ar)
     g->spent += (uint64_t)lua_gethookcount(L);
     g->stuck += (uint64_t)lua_gethookcount(L);
     look(L, g);
-    if (g->why) { /* from now on at every instruction: a pcall in a loop does not survive that */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+    if (g->why) { /* in the end at every instruction: a pcall in a loop does not survive that */
+        lua_sethook(L, on_hook, LUA_MASKCOUNT, g->stopped ? 1 : grace[g->trip]);
+        g->stopped = true;
         guard_note(L, g);
         luaL_error(L, "%s", g->why);
     }
@@ -256,6 +262,7 @@ restart(lua_State *L, struct guard *g, bool capped)
     g->started = loop_now();
     g->spent = g->needed = 0;
     g->final = false;
+    g->stopped = false;
     g->trip = GUARD_HOLDS;
     g->why = NULL;
     alarm_stop(&g->deadline);

@@ -4,9 +4,9 @@
  *
  * A hook looks at it now and then.  When the deadline is up a wait raises; when
  * the budget is spent, or memory was refused that there is not even after a
- * collection, every further instruction does, so that a loop that hides in
- * pcall ends too.  In between a long run is cut by forced yields, so that
- * others get their turn.
+ * collection, the code is stopped: once, and after some instructions to clean up
+ * every further one raises, so that a loop that hides in pcall ends too.  In between a long run is cut by
+ * forced yields, so that others get their turn.
  *
  * A guard that has tripped stays so, whatever the code catches and returns:
  * its answer is not used.
@@ -50,6 +50,7 @@ struct guard {
     bool final;            /* of these some after a collection */
     enum guard_trip trip;
     const char *why; /* set once it is over: what a wait raises from now on */
+    bool stopped;    /* the hook has raised `why` */
     bool placed;     /* the registry has, by this address, where the code was when it tripped */
     struct alarm deadline;
 };
