@@ -122,8 +122,8 @@ guard_expire(struct guard *g)
 
 /* Memory */
 
-/* What runs is called to account at its next instruction, if it is the task's
- * own coroutine.  (Hooks may be set at any time, also from inside Lua.) */
+/* What runs is looked at before its next instruction, if it is the task's own
+ * coroutine.  (Hooks may be set at any time, also from inside Lua.) */
 static void
 on_refused(void *owner, size_t growth, bool final)
 {
@@ -175,6 +175,8 @@ look(lua_State *L, struct guard *g)
 {
     if (g->why)
         return;
+    if (g->capped)
+        memory_tidy(&g->guards->memory, L);
     if (lacks_memory(L, g))
         trip(g, GUARD_MEMORY, g->guards->memory.why);
     else if (g->instructions && g->spent > g->instructions)

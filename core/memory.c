@@ -3,6 +3,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* A collection is not worth its time before this part of the cap was used anew. */
+#define LEAST 32
+
 static bool
 has_room(const struct memory *m, size_t growth)
 {
@@ -33,6 +36,8 @@ allocate(void *owner, void *block, size_t old, size_t size)
     /* Not below 0: buffers that were there before we counted are not known. */
     m->used = m->used + size > had ? m->used + size - had : 0;
     m->again = m->again && !growth;
+    if (m->strict && m->used > m->soon)
+        m->refused(m->owner, 0, false);
     return got;
 }
 
@@ -52,7 +57,7 @@ memory_limit(struct memory *m, lua_State *L, size_t cap)
         return;
     }
     m->cap = cap;
-    m->kept = 0;
+    m->soon = 0;
     snprintf(m->why, sizeof m->why,
              "the callback needed more memory than the Lua state may have: %zu octets (popd.memory_limit)",
              cap);
@@ -65,17 +70,22 @@ memory_limit(struct memory *m, lua_State *L, size_t cap)
     lua_setallocf(L, allocate, m);
 }
 
+/* Lua's own pace knows nothing of the cap: it may let garbage grow to it, and
+ * the standard library's buffers would be refused what a collection could give. */
 static void
 collect(struct memory *m, lua_State *L)
 {
+    size_t left;
+
     lua_gc(L, LUA_GCCOLLECT);
-    m->kept = m->used;
+    left = m->used < m->cap ? m->cap - m->used : 0;
+    m->soon = m->used + (left / 2 > m->cap / LEAST ? left / 2 : m->cap / LEAST);
 }
 
 void
 memory_tidy(struct memory *m, lua_State *L)
 {
-    if (m->below && m->used > m->cap / 4 * 3 && m->used - m->cap / 8 > m->kept)
+    if (m->below && m->used > m->soon)
         collect(m, L);
 }
 

@@ -18,11 +18,11 @@ struct memory {
     lua_Alloc below; /* the state's own; NULL: no cap */
     void *below_owner;
     size_t used, cap;
-    size_t kept;   /* what was left when memory_tidy collected last */
+    size_t soon;   /* above this there may be much garbage: `refused` is told, with 0 */
     bool strict;   /* what goes over the cap is refused now */
     bool again;    /* the last request was refused: Lua has collected since */
     char why[160]; /* what a script that is stopped for it reads */
-    /* A request was refused; `final`: after a collection, too. */
+    /* A request was refused; `final`: after a collection, too.  It may set hooks, no more. */
     void (*refused)(void *owner, size_t growth, bool final);
     void *owner;
 };
@@ -34,7 +34,7 @@ void memory_limit(struct memory *m, lua_State *L, size_t cap);
 /* Octets in use, what is garbage included. */
 size_t memory_used(const struct memory *m, lua_State *L);
 
-/* Collects, if much has come since the last time and the cap is near. */
+/* Collects, where half of what was left after the last time is used. */
 void memory_tidy(struct memory *m, lua_State *L);
 
 /* Collects; whether there is room for so many octets then. */
