@@ -247,7 +247,7 @@ command_show(const struct command *c, bool bare, char text[COMMAND_SHOWN])
 
     if (!verb)
         show_keyword(c->keyword, text);
-    else if (bare || !c->good || (!c->name.at && !c->number))
+    else if (bare || !c->good || c->verb == VERB_AUTH || (!c->name.at && !c->number))
         snprintf(text, COMMAND_SHOWN, "%s", verb);
     else if (c->name.at)
         snprintf(text, COMMAND_SHOWN, "%s %.*s", verb, (int)c->name.len, c->name.at);

@@ -65,7 +65,7 @@ const char *verb_name(enum verb verb);
 #define COMMAND_SHOWN 80
 
 /* Writes the command as it may be shown, without what is or could be a secret:
- * "RETR 3", "USER joe", "PASS", "AUTH PLAIN".  bare: the keyword only. */
+ * "RETR 3", "USER joe", "PASS", "AUTH".  bare: the keyword only. */
 void command_show(const struct command *c, bool bare, char text[COMMAND_SHOWN]);
 
 /* The verb of a keyword in any case, or VERB_OTHER. */

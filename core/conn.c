@@ -270,8 +270,10 @@ note_command(struct conn *c)
 
     if (command->verb == VERB_OTHER && !own)
         snprintf(c->command, sizeof c->command, "unknown");
+    else if (command->verb == VERB_AUTH && c->need == NEED_LOGIN)
+        snprintf(c->command, sizeof c->command, "AUTH %s", session_logon(&c->session));
     else
-        command_show(command, own || (command->verb == VERB_AUTH && c->need != NEED_LOGIN), c->command);
+        command_show(command, own, c->command);
 }
 
 static void
