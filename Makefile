@@ -141,6 +141,14 @@ N = 200
 bench-resting: all
 	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
 
+SECONDS = 600
+CLIENTS = 2000
+
+## make soak       ten minutes of 2000 clients against callbacks that fail, wait, loop and hang: nothing may be left
+soak: all
+	@.ci/setup build
+	@$(SPEC_ENV) $(LUA) spec/soak/run.lua $(SECONDS) $(CLIENTS) $(SEED)
+
 # Checking --------------------------------------------------------------------
 
 SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
@@ -229,6 +237,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

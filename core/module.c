@@ -20,6 +20,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #ifndef POPD_VERSION
 #define POPD_VERSION "dev"
 #endif
@@ -254,6 +258,19 @@ l_texts(lua_State *L)
     return 1;
 }
 
+/* heap() -> octets that malloc has handed out (in its main arena), or 0 where it
+ * does not tell: for what counts what is left behind */
+static int
+l_heap(lua_State *L)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    lua_pushinteger(L, (lua_Integer)mallinfo2().uordblks);
+#else
+    lua_pushinteger(L, 0);
+#endif
+    return 1;
+}
+
 static void
 new_class(lua_State *L, const char *name, lua_CFunction gc)
 {
@@ -276,7 +293,8 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log}, {"octets", l_octets}, {"verb", l_verb}, {"texts", l_texts}, {NULL, NULL},
+        {"log", l_log},     {"octets", l_octets}, {"verb", l_verb},
+        {"texts", l_texts}, {"heap", l_heap},     {NULL, NULL},
     };
     struct core *core;
 
