@@ -671,6 +671,7 @@ await_open(lua_State *L, struct tasks *tasks)
         {"signal", l_signal},
         {"expose", l_expose},
         {"guard", guard_call},
+        {"finally", guard_finally},
         {"memory_limit", guard_limit},
         {"count", l_count},
         {"party", l_party},

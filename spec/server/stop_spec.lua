@@ -261,6 +261,23 @@ for _, guard in ipairs(guards) do
          assert.truthy(guard.limit or line:find("in function 'pcall'", 1, true), line)
       end)
 
+      it("leaves no mutex held, and no place of a pool taken", function()
+         local mutex = popd.mutex()
+         local pool = popd.pool { open = function() return {} end, close = function() end, max = 1, idle = false }
+         local stop = true
+         local server = serve(guard, { lock = false, get = function()
+            return mutex:with(function()
+               return pool:with(function()
+                  while stop do caught() end
+                  return "a"
+               end)
+            end)
+         end })
+         client.login(server):stopped("RETR 1")
+         stop = false
+         assert.equal("a\r\n", (client.login(server):fetch("RETR 1")))
+      end)
+
       it("is counted when it repeats", function()
          local server = serve(guard, { lock = false, get = tripping })
          for _ = 1, 3 do
