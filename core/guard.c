@@ -183,6 +183,8 @@ look(lua_State *L, struct guard *g)
         trip(g, GUARD_INSTRUCTIONS, budget_text);
     else if (!g->instructions && g->stuck > STUCK_MAX)
         trip(g, GUARD_INSTRUCTIONS, stuck_text);
+    else if (g->seconds > 0 && loop_now() - g->started > g->seconds)
+        guard_expire(g); /* where it cannot be paused no alarm rings */
 }
 
 static void

@@ -3,8 +3,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* A collection is not worth its time before this part of the cap was used anew. */
-#define LEAST 32
+/* A collection is not worth its time before so many octets were used anew. */
+#define LEAST 65536
 
 static bool
 has_room(const struct memory *m, size_t growth)
@@ -79,7 +79,7 @@ collect(struct memory *m, lua_State *L)
 
     lua_gc(L, LUA_GCCOLLECT);
     left = m->used < m->cap ? m->cap - m->used : 0;
-    m->soon = m->used + (left / 2 > m->cap / LEAST ? left / 2 : m->cap / LEAST);
+    m->soon = m->used + (left / 2 > LEAST ? left / 2 : LEAST);
 }
 
 void

@@ -523,6 +523,16 @@ describe("a deadline", function()
       client.wait_for("unlock", function() return s.held == 0 end)
    end)
 
+   it("holds also for what computes where it cannot be paused", function()
+      local c, s = begin { get = function()
+         coroutine.wrap(function() while true do pcall(error) end end)()
+      end }
+      c:login("joe", "secret")
+      c:stopped("RETR 1")
+      assert.equal(1, #client.logged("callback=storage.get.*callback_timeout"))
+      client.wait_for("the unlock", function() return s.unlocks == 1 end)
+   end)
+
    it("of a wait inside a coroutine raises there", function()
       local err
       local c = begin { get = function()
