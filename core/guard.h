@@ -5,8 +5,8 @@
  * A hook looks at it now and then.  When the deadline is up a wait raises; when
  * the budget is spent, or memory was refused that there is not even after a
  * collection, the code is stopped: once, and after some instructions to clean up
- * every further one raises, so that a loop that hides in pcall ends too.  In between a long run is cut by
- * forced yields, so that others get their turn.
+ * every further one raises, so that a loop that hides in pcall ends too.  In
+ * between a long run is cut by forced yields, so that others get their turn.
  *
  * A guard that has tripped stays so, whatever the code catches and returns:
  * its answer is not used.
