@@ -325,9 +325,10 @@ free_code(lua_State *L, struct guard *g)
 {
     bool capped = g && g->capped;
 
+    if (!g)
+        return false; /* in a main chunk hooks are the host's */
     lua_sethook(L, NULL, 0, 0);
-    if (g)
-        set_capped(g, false);
+    set_capped(g, false);
     return capped;
 }
 
