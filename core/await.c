@@ -357,6 +357,16 @@ l_stop(lua_State *L)
     return 0;
 }
 
+/* inside() -> whether the loop turns: then a task may wait, and nobody may turn it */
+static int
+l_inside(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    lua_pushboolean(L, ts->running || ts->loop->running);
+    return 1;
+}
+
 static int
 l_fd(lua_State *L)
 {
@@ -470,10 +480,11 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep},   {"pause", l_pause},    {"wait", l_wait},   {"spawn", l_spawn},
-        {"adopt", l_adopt},   {"unwait", l_unwait},  {"run", l_run},     {"step", l_step},
-        {"stop", l_stop},     {"fd", l_fd},          {"now", l_now},     {"signal", l_signal},
-        {"expose", l_expose}, {"guard", task_guard}, {"count", l_count}, {NULL, NULL},
+        {"sleep", l_sleep},   {"pause", l_pause},   {"wait", l_wait},      {"spawn", l_spawn},
+        {"adopt", l_adopt},   {"unwait", l_unwait}, {"run", l_run},        {"step", l_step},
+        {"stop", l_stop},     {"fd", l_fd},         {"now", l_now},        {"signal", l_signal},
+        {"expose", l_expose}, {"inside", l_inside}, {"guard", task_guard}, {"count", l_count},
+        {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
 

@@ -4,6 +4,7 @@
 #include "dotstuff.h"
 #include "fs.h"
 #include "log.h"
+#include "pair.h"
 #include "reply.h"
 #include "saslua.h"
 #include "sandbox.h"
@@ -289,6 +290,7 @@ luaopen_popd_core(lua_State *L)
     secret_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
     source_open(L);
+    pair_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);
     sandbox_open(L);

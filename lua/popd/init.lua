@@ -38,6 +38,12 @@ popd.listen = require("popd.listen")
 -- @treturn server a server that is down
 popd.new = server.new
 
+--- Makes a server that needs no network, and a client of it: for specs.
+-- @function mock
+-- @tparam[opt] table options as for `new`
+-- @return see `popd.mock`
+popd.mock = require("popd.mock").new
+
 --- Finds a server by its name.
 -- @function server
 -- @string name
