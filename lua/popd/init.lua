@@ -44,6 +44,14 @@ popd.new = server.new
 -- @return see `popd.mock`
 popd.mock = require("popd.mock").new
 
+--- Checks a storage by real sessions.
+-- @function check
+-- @param storage as the option takes it
+-- @tparam table options see `popd.check`
+-- @treturn boolean true, or nil
+-- @treturn table the report: an array of `{ rule =, call =, got = }`
+popd.check = require("popd.check").run
+
 --- Finds a server by its name.
 -- @function server
 -- @string name
