@@ -11,6 +11,7 @@ local mock = require("popd.mock")
 local rules = require("popd.rules")
 local samples = require("popd.samples")
 local server_options = require("popd.options")
+local verdicts = require("popd.verdicts")
 local witness = require("popd.witness")
 
 local check = {}
@@ -39,6 +40,20 @@ function Run:fail(rule, call, got)
    table.insert(self.report, known)
 end
 
+function Run.stop()
+   error(STOP, 0)
+end
+
+-- Goes no further where one of these rules is broken: what follows would tell of
+-- nothing else, in other words.
+function Run:stop_at(...)
+   for _, rule in ipairs { ... } do
+      if self.failed[rule] then
+         error(STOP, 0)
+      end
+   end
+end
+
 -- The rule was looked at.
 function Run:look_at(rule)
    self.looked[rule] = true
@@ -65,9 +80,17 @@ function Run:settle()
    end
 end
 
+-- A function gives the mbox of one session, as lookup does.
+local function mbox_of(value)
+   if type(value) == "function" then
+      return value()
+   end
+   return value
+end
+
 function Run:client()
    local c = mock.new {
-      auth = { verify = function(name) return self.mboxes[name] end },
+      auth = { verify = function(name) return mbox_of(self.mboxes[name]) end },
       storage = self.witness.storage,
       commands = { [KEYWORD] = { states = "both", run = function() self.job() return "done" end } },
       callback_timeout = self.timeout, plain_login = "always", failure_delay = false, max_failures = false,
@@ -153,7 +176,7 @@ function Run:ask(c, operation, first, second)
    local n = operation == "size" and 1 or second ~= nil and 2 or first ~= nil and 1 or 0
    args[n + 1] = c.conn
    self:within(c, function()
-      f(self.mbox, table.unpack(args, 1, n + 1))
+      f(c.conn.storage, table.unpack(args, 1, n + 1))
    end)
    local entry = self.witness.last[operation]
    if entry.good then
@@ -166,7 +189,7 @@ end
 -- Why the handle of a message gives no whole message.
 function Run:why_broken(c, id)
    local _, n, why = self:within(c, function()
-      return handle.octets(self.witness.storage.get(self.mbox, id, c.conn))
+      return handle.octets(self.witness.storage.get(c.conn.storage, id, c.conn))
    end)
    return n and "it became shorter while it was read" or tostring(why)
 end
@@ -205,16 +228,23 @@ function Run:is_wrong_length(c, octets, sent)
    if whole ~= octets or whole == sent then
       return false
    end
-   local got = ("%s, of which %d octets are sent; without that length it would be %d"):format(witness.show(h), sent, whole)
-   self:fail("handle", self.witness.last.get.call, got)
+   self:fail("handle", self.witness.last.get.call, ("%s, of which %d octets are sent; without that length %d"):format(
+      witness.show(h), sent, whole))
    return true
 end
 
--- The numbers of the messages that are looked at closely.
-local function sampled(n)
+-- Whether a message is one that was put, by its first line.
+function Run:is_put(c, id)
+   local _, _, head = self:send(c, ("TOP %d 0"):format(id))
+   return head and self.samples.token(head)
+end
+
+-- The numbers of the messages that are looked at closely: some from each end, and
+-- wherever they are those that were put.
+function Run:sample(c, n)
    local ids = {}
    for id = 1, n do
-      if id <= SAMPLE or id > n - SAMPLE then
+      if id <= SAMPLE or id > n - SAMPLE or self.put and self:is_put(c, id) then
          ids[#ids + 1] = id
       end
    end
@@ -223,12 +253,12 @@ end
 
 -- Unique-ids by number, as the client is told them; nil where the storage has none of its own.
 function Run:uids(c)
-   if self.storage.uidl == false then
-      return {}
+   local uids = {}
+   if not self.own_uids then
+      return uids
    end
    local _, lines = self:send(c, "UIDL")
-   local uids = {}
-   for _, line in ipairs(self.own_uids and lines or {}) do
+   for _, line in ipairs(lines or {}) do
       local id, uid = line:match("^(%d+) (.*)$")
       uids[math.tointeger(tonumber(id))] = uid
    end
@@ -237,19 +267,21 @@ end
 
 -- All that a session shows: `n`, `total`, and the messages by number, each with
 -- `uid`, `size`, and of those that are fetched `octets`, `digest`, `token`.
--- `judge(c, message, body)` is called for each of these.
+-- and `sample`, the numbers of these.  `judge(c, message, body)` is called for each of these.
 function Run:look(c, judge)
    local seen = { n = c.conn.msg }
-   if self.storage.scan then
-      seen.scanned_sizes, seen.scanned_uids = self:ask(c, "scan")
+   local scan = self.witness.last.scan -- of the login: a server asks it once
+   if scan then
+      seen.scanned_sizes, seen.scanned_uids = scan.answers[1], scan.answers[2]
    end
    self.own_uids = self.storage.uidl or self.storage.uidl ~= false and seen.scanned_uids ~= nil
-   seen.total = self.storage.size and self:ask(c, "size")
+   seen.total = judge and self.storage.size and self:ask(c, "size")
    local uids = self:uids(c)
    for id = 1, seen.n do
       seen[id] = { id = id, uid = uids[id] }
    end
-   for _, id in ipairs(sampled(seen.n)) do
+   seen.sample = self:sample(c, seen.n)
+   for _, id in ipairs(seen.sample) do
       local m = seen[id]
       m.size = self.storage.size and self:ask(c, "size", id)
       m.asked_uid = self.storage.uidl and self:ask(c, "uidl", id)
@@ -264,224 +296,12 @@ function Run:look(c, judge)
    return seen
 end
 
--- What is wrong within one session --------------------------------------------
-
--- What was put is what is fetched; sizes are what is sent.
-local function judge_message(run)
-   return function(c, m, body)
-      local expected = m.token and run.samples.wire(m.token)
-      local good = true
-      if expected then
-         good = run:expect("content", body == expected or run:is_wrong_length(c, #expected, #body),
-            run:call("get", m.id), "%s", samples.difference(expected, body))
-         good = good and body == expected
-      end
-      if m.size and good then
-         run:expect("size", m.size == m.octets or run:is_wrong_length(c, m.size, #body),
-            run:call("size", m.id), "%d, but RETR %d sends %d octets", m.size, m.id, m.octets)
-      end
-   end
-end
-
--- size(mbox) is the sum; where single sizes are wrong, that of what is sent will do.
-local function judge_total(run, seen)
-   local told, sent = 0, 0
-   for id = 1, seen.n do
-      local m = seen[id]
-      if not m.size or not m.octets then
-         return
-      end
-      told, sent = told + m.size, sent + m.octets
-   end
-   if seen.total then
-      run:expect("total", seen.total == told or seen.total == sent, run:call("size"),
-         "%d, but the messages' sizes sum up to %d", seen.total, told)
-   end
-end
-
-local function judge_scan(run, seen)
-   local sizes, uids = seen.scanned_sizes, seen.scanned_uids
-   if not sizes then
-      return
-   end
-   local call = run:call("scan")
-   run:expect("scan", #sizes == seen.n, call, "%d sizes, but there are %d messages", #sizes, seen.n)
-   for _, id in ipairs(sampled(math.min(#sizes, seen.n))) do
-      local m = seen[id]
-      if sizes[id] and m.octets then
-         run:expect("scan", sizes[id] == m.octets, call, "%d for message %d, but RETR %d sends %d octets",
-            sizes[id], id, id, m.octets)
-      end
-      if uids and uids[id] and m.asked_uid then
-         run:expect("scan", uids[id] == m.asked_uid, call, "%q for message %d, but uidl says %q",
-            uids[id], id, m.asked_uid)
-      end
-   end
-end
-
--- Identical messages may share one: RFC 1939 lets it be a digest.
-local function judge_uids(run, seen)
-   local by_uid = {}
-   for id = 1, seen.n do
-      local m = seen[id]
-      local other = m.uid and by_uid[m.uid]
-      if m.uid then
-         run:look_at("uid-form")
-         run:expect("uid-unique", not other or m.digest ~= nil and other.digest == m.digest, run:call("uidl", id),
-            "%q, which message %d has too", m.uid, other and other.id or 0)
-         by_uid[m.uid] = m
-      end
-   end
-end
-
--- What TOP shows of a message.
-local function top_of(body, lines)
-   local _, stop = ("\r\n" .. body):find("\r\n\r\n", 1, true)
-   if not stop then
-      return body
-   end
-   stop = stop - 2
-   for _ = 1, lines do
-      local _, line_end = body:find("\r\n", stop + 1, true)
-      stop = line_end or stop
-   end
-   return body:sub(1, stop)
-end
-
-local function judge_top(run, c, seen)
-   for _, id in ipairs(run.storage.top and sampled(seen.n) or {}) do
-      local whole = run:fetch(c, id)
-      for _, lines in ipairs(whole and { 0, 1, 3, 1000000 } or {}) do
-         local line, _, body = run:send(c, ("TOP %d %d"):format(id, lines))
-         local call = run:call("top", id, lines)
-         if body then
-            run:expect("top", body == top_of(whole, lines), call, "another text than the begin of get(%d): %s",
-               id, samples.difference(top_of(whole, lines), body))
-         elseif run.witness.last.top.good then
-            run:fail("top", call, "a handle that cannot be read to its end")
-         end
-         if not line then
-            run:leave(c)
-            error(STOP, 0)
-         end
-      end
-   end
-end
-
-local function find_digest(seen, digest)
-   for id = 1, seen.n do
-      if digest and seen[id].digest == digest then
-         return id
-      end
-   end
-end
-
--- The same session looked at twice: nothing that a server asks for more than once
--- may have moved.
-local function judge_fixed(run, before, after, rule, when)
-   for id = 1, before.n do
-      local old, new = before[id], after[id]
-      run:expect(rule, old.size == new.size, run:call("size", id), "%s, but %s before in the same session; %s",
-         new.size, old.size, when)
-      run:expect(rule, old.asked_uid == new.asked_uid, run:call("uidl", id),
-         "%q, but %q before in the same session; %s", new.asked_uid, old.asked_uid, when)
-      local other = old.digest ~= new.digest and find_digest(before, new.digest)
-      run:expect(rule, not other and old.octets == new.octets, run:call("get", id), "%s; %s",
-         other and ("what was message %d before in the same session"):format(other)
-            or ("%s octets, but %s before in the same session"):format(new.octets, old.octets), when)
-   end
-end
-
--- What is wrong from one session to the next ------------------------------------
-
-local function index(seen)
-   local by_uid, by_digest = {}, {}
-   for id = 1, seen.n do
-      local m = seen[id]
-      for map, key in pairs { [by_uid] = m.uid or false, [by_digest] = m.digest or false } do
-         if key then
-            map[key] = map[key] or {}
-            table.insert(map[key], m)
-         end
-      end
-   end
-   return by_uid, by_digest
-end
-
--- The message of the later session that m is, and how that is known: "same",
--- "renamed" (another unique-id), "changed" (another content); or nil.
-local function find(m, by_uid, by_digest)
-   for _, other in ipairs(m.uid and by_uid[m.uid] or {}) do
-      if not m.digest or not other.digest or m.digest == other.digest then
-         return other, "same"
-      end
-   end
-   local twins = m.digest and by_digest[m.digest]
-   if twins then
-      return twins[1], m.uid and twins[1].uid and "renamed" or "same"
-   end
-   if m.uid and by_uid[m.uid] then
-      return by_uid[m.uid][1], "changed"
-   end
-end
-
--- Whether it could be told from others at all.
-local function is_known(m, seen)
-   if not m.uid and not m.digest then
-      return false
-   end
-   for id = 1, seen.n do
-      local other = seen[id]
-      if other ~= m and other.uid == m.uid and other.digest == m.digest then
-         return false
-      end
-   end
-   return true
-end
-
-local function judge_kept(run, m, before, other, how)
-   if m.uid then
-      run:look_at("uid-stable")
-   end
-   if how == "renamed" then
-      run:fail("uid-stable", run:call("uidl", other.id), ("%q, but the session before had %q for this message"):format(
-         other.uid, m.uid))
-   elseif how == "changed" and (m.token or find_digest(before, other.digest)) then
-      run:fail(m.token == other.token and "content" or "uid-stable", run:call("uidl", other.id),
-         ("%q, which was another message's in the session before"):format(other.uid))
-   end
-end
-
--- Compares two sessions.  `gone`: the numbers of what the first one deleted, by
--- number; `rule` is what a lost message breaks, and `what` was done in between.
-local function judge_next(run, before, after, rule, what, gone)
-   local by_uid, by_digest = index(after)
-   run:look_at(rule)
-   for id = 1, before.n do
-      local m = before[id]
-      local other, how = find(m, by_uid, by_digest)
-      if not is_known(m, before) then -- luacheck: ignore
-         -- which of its like is gone cannot be told
-      elseif gone and gone[id] then
-         run:expect("dele-less", how ~= "same" and how ~= "renamed", what, "true, but message %d is there again", id)
-         if m.uid and run.put then
-            run:expect("uid-reused", how ~= "changed", run:call("uidl", other and other.id or 0),
-               "%q, the unique-id of a message that was deleted", m.uid)
-         end
-      elseif other then
-         judge_kept(run, m, before, other, how)
-      else
-         run:fail(rule, what, ("message %d, which nobody deleted, is lost in the next session"):format(id))
-      end
-   end
-end
-
 -- The whole -------------------------------------------------------------------
 
 function Run:deliver(number)
    local text = self.samples.text(number)
    local ok, answer, why = self:within(self.desk, function()
-      return self.put(self.mbox, text)
+      return self.put(mbox_of(self.mbox), text)
    end)
    self:look_at("put")
    if ok and (answer or why == nil) and answer ~= false then
@@ -523,15 +343,16 @@ local function first_session(run)
       end
    end
    local c = run:login()
-   local seen = run:look(c, judge_message(run))
+   local seen = run:look(c, verdicts.message(run))
    run.last_n = seen.n
+   run:stop_at("handle", "answer", "raise")
    if run.put then
       run:expect_delivered(seen, 1, run.samples.count)
    end
-   judge_total(run, seen)
-   judge_scan(run, seen)
-   judge_uids(run, seen)
-   judge_top(run, c, seen)
+   verdicts.total(run, seen)
+   verdicts.scan(run, seen)
+   verdicts.uids(run, seen)
+   verdicts.top(run, c, seen)
    if run.storage.renew then
       run:look_at("renew")
       run:ask(c, "renew")
@@ -540,7 +361,8 @@ local function first_session(run)
       run:deliver(run.samples.count + 1)
    end
    local again = run:look(c)
-   judge_fixed(run, seen, again, "ids", run.put and "put has delivered a message meanwhile" or "it was asked twice")
+   verdicts.fixed(run, seen, again, "ids", run.put and "put has delivered a message meanwhile" or "it was asked twice")
+   run:stop_at("ids", "put", "top")
    return c, seen
 end
 
@@ -554,8 +376,10 @@ local function probe_range(run, c, seen)
          end
       end
    end
+   local again = run:look(c)
    run.witness.lenient = false
-   judge_fixed(run, seen, run:look(c), "range", "it was asked for numbers that no message has")
+   verdicts.fixed(run, seen, again, "range", "it was asked for numbers that no message has")
+   run:stop_at("range")
 end
 
 local function mark(run, c, ids)
@@ -568,7 +392,7 @@ end
 local function judge_harmless_ends(run, seen)
    local c = run:login()
    local now = run:look(c)
-   judge_next(run, seen, now, "quit-only", "QUIT, with nothing marked")
+   verdicts.next(run, seen, now, "quit-only", "QUIT, with nothing marked")
    if run.put then
       run:expect_delivered(now, run.samples.count + 1, run.samples.count + 1)
    end
@@ -593,7 +417,7 @@ local function judge_harmless_ends(run, seen)
       row[3](c)
       c = run:login()
       local after = run:look(c)
-      judge_next(run, now, after, row[2], row[1])
+      verdicts.next(run, now, after, row[2], row[1])
       now = after
    end
    return c, now
@@ -603,27 +427,21 @@ end
 function Run:intrude(rule, got)
    local c = self:try("mbox")
    local lock = self.witness.last.lock
-   if lock.good then
-      self:expect(rule, not c, lock.call, got)
-   end
    if c then
       self:leave(c)
    end
-   return not c
+   self:expect(rule, not c or not lock.good, lock.call, got)
+   self:stop_at(rule)
 end
 
 local function judge_locks(run, c, seen)
    if not run.storage.lock then
       return
    end
-   if not run:intrude("lock", "true, while another session has the maildrop") then
-      return
-   end
-   if not run:intrude("lock-kept", "true, though another session has the maildrop: the one that was refused before "
-      .. "has freed the holder's lock") then
-      return
-   end
-   judge_fixed(run, seen, run:look(c), "lock-kept", "other sessions were refused meanwhile")
+   run:intrude("lock", "true, while another session has the maildrop")
+   run:intrude("lock-kept", "true, though another session has the maildrop: the one that was refused before "
+      .. "has freed the holder's lock")
+   verdicts.fixed(run, seen, run:look(c), "lock-kept", "other sessions were refused meanwhile")
    if run.mboxes.other == nil then
       return
    end
@@ -659,11 +477,12 @@ end
 -- Deletes by a session; the next one, and what it shows.
 local function delete(run, c, seen, ids)
    mark(run, c, ids)
+   run.witness.last.dele = nil
    run:quit(c)
-   local good = run.witness.last.dele.good
+   local good = run.witness.last.dele and run.witness.last.dele.good
    local after_c = run:login()
    local after = run:look(after_c)
-   judge_next(run, seen, after, "dele-more", run:call("dele", ids), good and set_of(ids) or set_of {})
+   verdicts.next(run, seen, after, "dele-more", run:call("dele", ids), good and set_of(ids) or set_of {})
    return after_c, after
 end
 
@@ -675,7 +494,7 @@ local function judge_gone(run, late, seen)
    run.witness.lenient = false
    local c = run:login()
    local after = run:look(c)
-   judge_next(run, seen, after, "gone", "dele of messages that another session has deleted")
+   verdicts.next(run, seen, after, "gone", "dele of messages that another session has deleted")
    return c, after
 end
 
@@ -755,7 +574,7 @@ end
 -- Arguments -------------------------------------------------------------------
 
 local known = {
-   mbox = "any value but nil", put = "function", destructive = "boolean", other = "any value", timeout = "number",
+   mbox = "any value", put = "function", destructive = "boolean", other = "any value", timeout = "number",
 }
 
 local function check_arguments(storage, options)
@@ -785,10 +604,11 @@ end
 -- told; nothing of it is raised.  It works in plain Lua (busted) and inside tasks.
 -- @param storage as `popd.new` takes it
 -- @tparam table options `mbox`: a maildrop, as auth would return it, which nobody
--- else uses meanwhile; `put(mbox, text)`: delivers a message, which must be there
--- when the next session begins; `destructive = true`: messages of the maildrop may be
--- deleted; `other`: a second maildrop, so that locks of different ones can be told
--- apart; `timeout`: seconds for each call, 30
+-- else uses meanwhile, or a function that returns it for each login;
+-- `put(mbox, text)`: delivers a message, which must be there when the next session
+-- begins; `destructive = true`: messages of the maildrop may be deleted; `other`: a
+-- second maildrop, so that locks of different ones can be told apart; `timeout`:
+-- seconds for each call, 30
 -- @treturn boolean true, or nil
 -- @treturn table the report: an array of what is wrong, each `{ rule =, call =, got = }`;
 -- with `rules`, an array of all rules in order: each with `rule`, `state` (`"held"`,
