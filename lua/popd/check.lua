@@ -94,7 +94,7 @@ function Run:client()
       storage = self.witness.storage,
       commands = { [KEYWORD] = { states = "both", run = function() self.job() return "done" end } },
       callback_timeout = self.timeout, plain_login = "always", failure_delay = false, max_failures = false,
-      login_timeout = false, idle_timeout = false, max_bad_commands = false,
+      login_timeout = false, idle_timeout = false, max_bad_commands = false, renew_interval = false,
    }
    self.clients[c] = true
    return c
@@ -251,23 +251,19 @@ function Run:sample(c, n)
    return ids
 end
 
--- Unique-ids by number, as the client is told them; nil where the storage has none of its own.
-function Run:uids(c)
-   local uids = {}
+-- A unique-id as the client would be told it; nil where the storage has none of
+-- its own.
+function Run:uid(c, seen, id)
    if not self.own_uids then
-      return uids
+      return nil
    end
-   local _, lines = self:send(c, "UIDL")
-   for _, line in ipairs(lines or {}) do
-      local id, uid = line:match("^(%d+) (.*)$")
-      uids[math.tointeger(tonumber(id))] = uid
-   end
-   return uids
+   return seen.scanned_uids and seen.scanned_uids[id] or self.storage.uidl and self:ask(c, "uidl", id) or nil
 end
 
 -- All that a session shows: `n`, `total`, and the messages by number, each with
--- `uid`, `size`, and of those that are fetched `octets`, `digest`, `token`.
--- and `sample`, the numbers of these.  `judge(c, message, body)` is called for each of these.
+-- `uid`, and of those that are fetched, whose numbers are in `sample`, `size`,
+-- `asked_uid`, `octets`, `digest`, `token`.  `judge(c, message, body)` is called for
+-- each of these.
 function Run:look(c, judge)
    local seen = { n = c.conn.msg }
    local scan = self.witness.last.scan -- of the login: a server asks it once
@@ -276,9 +272,8 @@ function Run:look(c, judge)
    end
    self.own_uids = self.storage.uidl or self.storage.uidl ~= false and seen.scanned_uids ~= nil
    seen.total = judge and self.storage.size and self:ask(c, "size")
-   local uids = self:uids(c)
    for id = 1, seen.n do
-      seen[id] = { id = id, uid = uids[id] }
+      seen[id] = { id = id, uid = self:uid(c, seen, id) }
    end
    seen.sample = self:sample(c, seen.n)
    for _, id in ipairs(seen.sample) do

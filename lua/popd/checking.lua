@@ -3,6 +3,7 @@
 local check = require("popd.check")
 local flags = require("popd.flags")
 local popd = require("popd")
+local privilege = require("popd.privilege")
 
 local checking = {}
 
@@ -76,6 +77,7 @@ function checking.main(words)
    elseif not pcall(popd.log_to, nil, given.log or "none") then
       return flags.fail("--log: '" .. given.log .. "' is none of debug, info, warning, error, none")
    end
+   privilege.guard(popd) -- the file serves nobody as root
    local storage, options = load(words, given.rest)
    if storage == nil then
       return complain(options)

@@ -123,6 +123,28 @@ local function file_of(s, text)
    return name
 end
 
+-- Any number of sessions at a time, each with numbers of its own.
+local function without_lock(storage, s)
+   local function of(conn)
+      conn.data.list = conn.data.list or table.move(s.mail, 1, #s.mail, 1, {})
+      return conn.data.list
+   end
+   for name in pairs(storage) do
+      storage[name] = nil
+   end
+   function storage.stat(_, conn) return #of(conn) end
+   function storage.get(_, id, conn) return of(conn)[id].text end
+   function storage.uidl(_, id, conn) return of(conn)[id].uid end
+   function storage.dele(_, ids, conn)
+      local doomed = {}
+      for _, id in ipairs(ids) do
+         doomed[of(conn)[id]] = true
+      end
+      s.remove(doomed)
+      return true
+   end
+end
+
 -- what is wrong, the rules that are broken, what makes it so
 local faults = {
    { "a shifting id", "ids", function(storage, s)
@@ -409,17 +431,7 @@ local faults = {
       function s.put() return nil, "no space left" end
    end },
    { "a deletion of the wrong message where another session was faster", "gone", function(storage, s)
-      storage.lock, storage.unlock, storage.renew = nil, nil, nil
-      -- Each session has its numbers; what is deleted is counted from the end.
-      local lists = setmetatable({}, { __mode = "k" })
-      local function of(conn)
-         lists[conn] = lists[conn] or table.move(s.mail, 1, #s.mail, 1, {})
-         return lists[conn]
-      end
-      function storage.stat(_, conn) return #of(conn) end
-      function storage.get(_, id, conn) return of(conn)[id].text end
-      function storage.uidl(_, id, conn) return of(conn)[id].uid end
-      storage.size, storage.top = nil, nil
+      without_lock(storage, s)
       function storage.dele(_, ids)
          for i = #ids, 1, -1 do
             if s.mail[ids[i]] then
@@ -457,6 +469,28 @@ describe("popd.check", function()
          end
       end
       assert.same({ "scan", "gone" }, unchecked)
+   end)
+
+   it("passes a storage without a lock, and looks at what two sessions delete", function()
+      local ok, report = check(new(without_lock))
+      assert.is_true(ok, tostring(report))
+      assert.equal("held", state(report, "gone"))
+      assert.equal("unchecked", state(report, "lock"))
+   end)
+
+   it("passes a storage that tells all in one scan", function()
+      local ok, report = check(new(function(storage, s)
+         function storage.scan(mbox)
+            local sizes, uids = {}, {}
+            for i, message in ipairs(s.sessions[mbox]) do
+               sizes[i], uids[i] = fs.octets_of(message.text), i % 2 == 0 and message.uid
+            end
+            return sizes, uids
+         end
+         storage.stat = nil
+      end))
+      assert.is_true(ok, tostring(report))
+      assert.equal("held", state(report, "scan"))
    end)
 
    it("takes away what it has put", function()
@@ -540,11 +574,10 @@ describe("popd.check", function()
    end)
 
    it("tells of what it could not check, and why", function()
-      local s = new(function(storage)
+      local s = new(function(storage, s)
          storage.lock, storage.dele = nil, nil
-         s = nil
+         s.sessions.joe = s.mail
       end)
-      s.sessions.joe = s.mail
       local ok, report = check(s, { put = false })
       assert.is_true(ok)
       for _, one in ipairs(report.rules) do
@@ -675,7 +708,9 @@ describe("popd.check passes", function()
    local function passes(storage, put)
       local ok, report = popd.check(storage, { mbox = "joe", other = "ann", put = put })
       assert.is_true(ok, tostring(report))
-      for _, rule in ipairs { "size", "ids", "uid-stable", "uid-reused", "lock", "lock-other", "dele-less", "dele-more" } do
+      for _, rule in ipairs {
+         "size", "ids", "uid-stable", "uid-reused", "lock", "lock-other", "dele-less", "dele-more",
+      } do
          assert.equal("held", state(report, rule), rule)
       end
    end
@@ -705,7 +740,8 @@ describe("popd.check passes", function()
       passes(require("popd.maildir").new { root = dir .. "/%s" }, function(mbox, text)
          n = n + 1
          local ok, err = deliver_maildir(n, mbox, text)
-         files.run("for f in %s/new/*; do mv $f %s/cur/$(basename $f):2,S; done", dir .. "/" .. mbox, dir .. "/" .. mbox)
+         local box = dir .. "/" .. mbox
+         files.run("for f in %s/new/*; do mv $f %s/cur/$(basename $f):2,S; done", box, box)
          return ok, err
       end)
    end)

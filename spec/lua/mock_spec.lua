@@ -203,6 +203,12 @@ describe("popd.mock", function()
       end)
    end
 
+   it("has no STLS, as nobody shakes hands", function()
+      local c <close> = popd.mock {}
+      assert.equal("-ERR", c:send("STLS"):sub(1, 4))
+      assert.is_nil(table.concat(select(2, c:send("CAPA")), "\n"):find("STLS"))
+   end)
+
    it("lets a client certificate log in", function()
       local c <close> = popd.mock {
          auth = { certificate = function(_, seen) return seen.name, seen.name end }, storage = memory.new {} }
