@@ -188,15 +188,19 @@ end
 
 -- Why the handle of a message gives no whole message.
 function Run:why_broken(c, id)
-   local _, n, why = self:within(c, function()
+   local ok, n, why = self:within(c, function()
       return handle.octets(self.witness.storage.get(c.conn.storage, id, c.conn))
    end)
-   return n and "it became shorter while it was read" or tostring(why)
+   if not ok then
+      return witness.text_of(n)
+   end
+   return n and "it became shorter while it was read" or witness.text_of(why)
 end
 
 -- A message as it was sent; nil where it could not be had, which was told.
 function Run:fetch(c, id)
    self:look_at("handle")
+   self.witness.last.get = nil
    local line, _, body = self:send(c, "RETR " .. id)
    if body then
       return body
@@ -207,8 +211,9 @@ function Run:fetch(c, id)
       c = self:login()
    end
    if call and call.good then
-      self:fail("handle", call.call, ("%s, which cannot be read to its end: %s"):format(
-         witness.show(call.answers[1]), self:why_broken(c, id)))
+      local why = self:why_broken(c, id)
+      self:fail(witness.is_over_time(why) and "hang" or "handle", call.call,
+         ("%s, which cannot be read to its end: %s"):format(witness.show(call.answers[1]), why))
    end
    if not line then
       error(STOP, 0)
@@ -373,7 +378,7 @@ local function probe_range(run, c, seen)
    end
    local again = run:look(c)
    run.witness.lenient = false
-   verdicts.fixed(run, seen, again, "range", "it was asked for numbers that no message has")
+   verdicts.fixed(run, seen, again, "range", "it was asked for numbers that no message has", true)
    run:stop_at("range")
 end
 
@@ -441,7 +446,8 @@ local function judge_locks(run, c, seen)
       return
    end
    local other = run:try("other")
-   run:expect("lock-other", other ~= nil, run.witness.last.lock.call, "false, though only %s is locked",
+   local lock = run.witness.last.lock
+   run:expect("lock-other", other ~= nil or not lock.good, lock.call, "false, though only %s is locked",
       witness.show(run.mbox))
    if other then
       run:leave(other)
@@ -450,10 +456,10 @@ local function judge_locks(run, c, seen)
    end
 end
 
-local function set_of(ids)
+local function set_of(ids, value)
    local set = {}
    for _, id in ipairs(ids) do
-      set[id] = true
+      set[id] = value
    end
    return set
 end
@@ -474,10 +480,11 @@ local function delete(run, c, seen, ids)
    mark(run, c, ids)
    run.witness.last.dele = nil
    run:quit(c)
-   local good = run.witness.last.dele and run.witness.last.dele.good
+   local call = run.witness.last.dele
    local after_c = run:login()
    local after = run:look(after_c)
-   verdicts.next(run, seen, after, "dele-more", run:call("dele", ids), good and set_of(ids) or set_of {})
+   verdicts.next(run, seen, after, "dele-more", run:call("dele", ids),
+      set_of(ids, call and call.good and "gone" or "perhaps")) -- who fails may have deleted some
    return after_c, after
 end
 

@@ -96,13 +96,14 @@ local function top_of(body, lines)
 end
 
 local function judge_top(run, c, whole, id, lines)
+   run.witness.last.top = nil
    local line, _, body = run:send(c, ("TOP %d %d"):format(id, lines))
    local call, expected = run:call("top", id, lines), top_of(whole, lines)
    run:look_at("top")
    if body and body ~= expected then
       run:fail("top", call, ("another text than the begin of get(%d): %s"):format(
          id, samples.difference(expected, body)))
-   elseif not body and run.witness.last.top.good then
+   elseif not body and run.witness.last.top and run.witness.last.top.good then
       run:fail("top", call, "a handle that cannot be read to its end")
    end
    if not line then
@@ -128,16 +129,19 @@ local function find_digest(seen, digest)
 end
 
 -- The same session looked at twice: nothing that a server asks for more than once
--- may have moved.
-function verdicts.fixed(run, before, after, rule, when)
+-- may have moved.  What was not answered the second time was told, unless `untold`.
+function verdicts.fixed(run, before, after, rule, when, untold)
+   local function same(old, new)
+      return old == new or not new and not untold
+   end
    for id = 1, before.n do
       local old, new = before[id], after[id]
-      run:expect(rule, old.size == new.size, run:call("size", id), "%s, but %s before in the same session; %s",
+      run:expect(rule, same(old.size, new.size), run:call("size", id), "%s, but %s before in the same session; %s",
          new.size, old.size, when)
-      run:expect(rule, old.asked_uid == new.asked_uid, run:call("uidl", id),
-         "%q, but %q before in the same session; %s", new.asked_uid, old.asked_uid, when)
+      run:expect(rule, same(old.asked_uid, new.asked_uid), run:call("uidl", id),
+         "%s, but %s before in the same session; %s", new.asked_uid, old.asked_uid, when)
       local other = old.digest ~= new.digest and find_digest(before, new.digest)
-      run:expect(rule, not other and old.octets == new.octets, run:call("get", id), "%s; %s",
+      run:expect(rule, not other and same(old.octets, new.octets), run:call("get", id), "%s; %s",
          other and ("what was message %d before in the same session"):format(other)
             or ("%s octets, but %s before in the same session"):format(new.octets, old.octets), when)
    end
@@ -200,8 +204,8 @@ local function judge_kept(run, m, before, other, how)
    end
 end
 
--- Compares two sessions.  `gone`: the numbers of what the first one deleted, by
--- number; `rule` is what a lost message breaks, and `what` was done in between.
+-- Compares two sessions.  `gone`: "gone" or "perhaps" by the numbers of what the
+-- first one deleted, or failed to; `rule` is what a lost message breaks, and `what` was done in between.
 function verdicts.next(run, before, after, rule, what, gone)
    local by_uid, by_digest = index(after)
    local uids_before, digests_before = index(before)
@@ -209,9 +213,10 @@ function verdicts.next(run, before, after, rule, what, gone)
    for id = 1, before.n do
       local m = before[id]
       local other, how = find(m, by_uid, by_digest)
-      if not is_known(m, uids_before, digests_before) then -- luacheck: ignore
-         -- which of its like is gone cannot be told
-      elseif gone and gone[id] then
+      local fate = gone and gone[id]
+      if fate == "perhaps" or not is_known(m, uids_before, digests_before) then -- luacheck: ignore
+         -- whether it is there says nothing, or which of its like is cannot be told
+      elseif fate then
          run:expect("dele-less", how ~= "same" and how ~= "renamed", what, "true, but message %d is there again", id)
          if m.uid and run.put and not uids_before[m.uid][2] then
             run:expect("uid-reused", how ~= "changed", run:call("uidl", other and other.id or 0),

@@ -133,12 +133,14 @@ local judges = {
    end,
 }
 
-local function is_over_time(err)
-   return type(err) == "string" and err:find("(callback_timeout)", 1, true) ~= nil
-      or type(err) == "string" and err:find("(callback_instructions)", 1, true) ~= nil
+--- Whether an error is that of a guard.
+function witness.is_over_time(err)
+   return type(err) == "string" and (err:find("(callback_timeout)", 1, true)
+      or err:find("(callback_instructions)", 1, true)) ~= nil
 end
 
-local function text_of(err)
+--- An error in one line.
+function witness.text_of(err)
    if type(err) == "table" then
       return ("error { code = %s, text = %s }"):format(ask_module.show(err.code), ask_module.show(err.text))
    end
@@ -181,11 +183,11 @@ local function end_call(self, entry, ok, ...)
       return ...
    end
    local err = ...
-   if is_over_time(err) then
+   if witness.is_over_time(err) then
       self.hung = true
       tell(self, "hang", entry.call, "it did not come back in time")
    else
-      tell(self, "raise", entry.call, "raised: " .. text_of(err))
+      tell(self, "raise", entry.call, "raised: " .. witness.text_of(err))
    end
    error(err, 0)
 end

@@ -421,6 +421,28 @@ local faults = {
    { "a dele that fails", "answer", function(storage)
       function storage.dele() return nil, "read-only file system" end
    end },
+   { "a dele that deletes some and says so", "answer", function(storage)
+      local dele = storage.dele
+      function storage.dele(mbox, ids)
+         dele(mbox, { ids[1] })
+         return nil, "read-only file system", { table.unpack(ids, 2) }
+      end
+   end },
+   { "a size that raises for one message", "raise", function(storage)
+      local size = storage.size
+      function storage.size(mbox, id)
+         return id == 3 and error("no such file") or size(mbox, id)
+      end
+   end },
+   { "a session that is lost for a number that no message has", "range", function(storage, s)
+      local get = storage.get
+      function storage.get(mbox, id)
+         if id == 0 then
+            s.sessions[mbox] = {}
+         end
+         return get(mbox, id)
+      end
+   end },
    { "a lock that fails", "answer", function(storage)
       function storage.lock() return nil, "no such table" end
    end },
@@ -526,6 +548,28 @@ describe("popd.check", function()
          assert.equal(case[1], report[1].call:match("^%l+"))
       end)
    end
+
+   it("ends where the source of a message waits for ever, and says so", function()
+      local s = new()
+      function s.storage.get() return waits end
+      local ok, report = check(s, { timeout = 0.05 })
+      assert.is_nil(ok)
+      assert.equal("hang", broken(report))
+      assert.equal('get("joe", 1)', report[1].call)
+   end)
+
+   it("does not take a maildrop that the other user does not have for a lock", function()
+      local s = new()
+      local lock = s.storage.lock
+      function s.storage.lock(mbox)
+         if mbox == "ann" then
+            return nil, "no maildrop of ann"
+         end
+         return lock(mbox)
+      end
+      local _, report = check(s)
+      assert.equal("answer", broken(report))
+   end)
 
    it("traces what is wrong to the call that gave it", function()
       local s = new(function(storage)
