@@ -1,5 +1,6 @@
 #include "await.h"
 
+#include "fault.h"
 #include "log.h"
 
 #include <errno.h>
@@ -313,6 +314,7 @@ struct job {
     struct turn turn;    /* starts it */
     struct alarm alarm;  /* or this, later */
     struct task *task;   /* while it runs */
+    bool ours;           /* a timer of the Lua part */
     bool cancelled;
 };
 
@@ -345,17 +347,20 @@ end_job(lua_State *L, enum task_status status, void *owner)
 
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, job);
-    if (status == TASK_FAILED && !job->cancelled)
-        log_event(LOG_ERROR, "a spawned function failed", "error", task_error_text(L), NULL);
+    if (status == TASK_DONE || job->cancelled)
+        return;
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    fault_tell(L, "a spawned function failed", NULL);
 }
 
 static void
 start_job(void *owner)
 {
-    static const struct task_limits none = {0};
     struct job *job = owner;
+    struct task_limits limits = {.ours = job->ours};
 
-    task_start(job->tasks, &none, 0, push_job, end_job, job, &job->task);
+    task_start(job->tasks, &limits, 0, push_job, end_job, job, &job->task);
 }
 
 /* A job of the function and the arguments from index `first` on.  [-0, +1, e] */
@@ -393,6 +398,18 @@ l_spawn(lua_State *L)
     return 1;
 }
 
+/* job(f, …): the same for the Lua part, whose own code no cap on memory hinders. */
+static int
+l_job(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    struct job *job = new_job(L, ts, 1);
+
+    job->ours = true;
+    turn_queue(&job->turn, ts->loop);
+    return 1;
+}
+
 /* later(seconds, f, …) -> a handle; f starts after so long.  Until then it costs no
  * coroutine, and alone it keeps the loop not going. */
 static int
@@ -402,7 +419,7 @@ l_later(lua_State *L)
     double seconds = check_seconds(L, 1);
     struct job *job = new_job(L, ts, 2);
 
-    job->alarm.weak = true;
+    job->ours = job->alarm.weak = true;
     alarm_set(&job->alarm, seconds);
     return 1;
 }
@@ -435,7 +452,7 @@ l_adopt(lua_State *L)
     lua_State *co = lua_tothread(L, 1);
 
     if (co)
-        task_adopt(get_tasks(L), co);
+        guard_adopt(&get_tasks(L)->guards, co);
     return 0;
 }
 
@@ -458,57 +475,50 @@ l_unwait(lua_State *L)
     return 0;
 }
 
-/* What must be done however a stretch of code ends.  Its function and two
- * arguments are its user values. */
+/* What must be done however a stretch of code ends.  Its user value is a job,
+ * made beforehand: at the end there may be no memory, and no instructions, left. */
 struct ward {
-    struct tasks *tasks; /* borrowed */
-    bool armed;
+    struct job *job; /* NULL: it was started, or disarmed */
 };
 
-/* ward(f, a, b) -> an object to be closed: f(a, b) is spawned when that happens,
- * or when nobody holds it any more, unless it was disarmed. */
+/* ward(f, …) -> an object to be closed: f(…) is started when that happens, or when
+ * nobody holds it any more, unless it was disarmed. */
 static int
 l_ward(lua_State *L)
 {
-    struct tasks *ts = get_tasks(L);
-    struct ward *w;
+    struct job *job = new_job(L, get_tasks(L), 1);
+    struct ward *w = lua_newuserdatauv(L, sizeof *w, 1);
 
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    lua_settop(L, 3);
-    w = lua_newuserdatauv(L, sizeof *w, 3);
-    *w = (struct ward){ts, true};
+    job->ours = true;
+    *w = (struct ward){job};
     luaL_setmetatable(L, WARD);
-    for (int i = 1; i <= 3; i++) {
-        lua_pushvalue(L, i);
-        lua_setiuservalue(L, -2, i);
-    }
+    lua_insert(L, -2);
+    lua_setiuservalue(L, -2, 1);
     return 1;
 }
 
+/* The registry's key is there: clearing it raises nothing. */
 static int
 l_disarm(lua_State *L)
 {
     struct ward *w = luaL_checkudata(L, 1, WARD);
 
-    w->armed = false;
+    if (w->job) {
+        lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, w->job);
+    }
+    w->job = NULL;
     return 0;
 }
 
-/* C, so that it also works where a budget is spent and Lua code raises at once. */
 static int
 l_ward_end(lua_State *L)
 {
     struct ward *w = luaL_checkudata(L, 1, WARD);
 
-    if (!w->armed || !w->tasks->loop)
-        return 0;
-    w->armed = false;
-    lua_settop(L, 1);
-    lua_pushlightuserdata(L, w->tasks);
-    lua_pushcclosure(L, l_spawn, 1);
-    for (int i = 1; i <= 3; i++)
-        lua_getiuservalue(L, 1, i);
-    lua_call(L, 3, 0);
+    if (w->job && w->job->tasks->loop)
+        turn_queue(&w->job->turn, w->job->tasks->loop);
+    w->job = NULL;
     return 0;
 }
 
@@ -547,6 +557,16 @@ l_stop(lua_State *L)
 {
     loop_stop(get_tasks(L)->loop);
     return 0;
+}
+
+/* inside() -> whether the loop turns: then a task may wait, and nobody may turn it */
+static int
+l_inside(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    lua_pushboolean(L, ts->running || ts->loop->running);
+    return 1;
 }
 
 static int
@@ -637,18 +657,18 @@ static void
 end_handler(lua_State *L, enum task_status status, void *owner)
 {
     (void)owner;
-    if (status == TASK_FAILED)
+    if (status != TASK_DONE)
         log_event(LOG_ERROR, "a signal's function failed", "error", task_error_text(L), NULL);
 }
 
 static void
 on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
 {
-    static const struct task_limits none = {0};
+    static const struct task_limits limits = {.ours = true};
     struct signal *s = watcher->data;
 
     (void)ev, (void)events;
-    task_start(s->tasks, &none, 0, push_handler, end_handler, s, NULL);
+    task_start(s->tasks, &limits, 0, push_handler, end_handler, s, NULL);
 }
 
 /* signal(number, f [, each]): f runs as a task at the first such signal, and the
@@ -691,12 +711,14 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep},    {"pause", l_pause}, {"wait", l_wait},     {"latch", l_latch},
-        {"spawn", l_spawn},    {"later", l_later}, {"adopt", l_adopt},   {"unwait", l_unwait},
-        {"run", l_run},        {"step", l_step},   {"stop", l_stop},     {"fd", l_fd},
-        {"now", l_now},        {"date", l_date},   {"signal", l_signal}, {"expose", l_expose},
-        {"guard", task_guard}, {"count", l_count}, {"party", l_party},   {"ward", l_ward},
-        {NULL, NULL},
+        {"sleep", l_sleep},    {"pause", l_pause},   {"wait", l_wait},
+        {"latch", l_latch},    {"spawn", l_spawn},   {"job", l_job},
+        {"later", l_later},    {"adopt", l_adopt},   {"unwait", l_unwait},
+        {"run", l_run},        {"step", l_step},     {"stop", l_stop},
+        {"fd", l_fd},          {"now", l_now},       {"date", l_date},
+        {"signal", l_signal},  {"expose", l_expose}, {"inside", l_inside},
+        {"guard", guard_call}, {"ward", l_ward},     {"memory_limit", guard_limit},
+        {"count", l_count},    {"party", l_party},   {NULL, NULL},
     };
     static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
     static const luaL_Reg latch_methods[] = {{"wait", l_latch_wait}, {"fire", l_latch_fire}, {NULL, NULL}};

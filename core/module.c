@@ -2,8 +2,10 @@
 #include "await.h"
 #include "crypto.h"
 #include "dotstuff.h"
+#include "fault.h"
 #include "fs.h"
 #include "log.h"
+#include "pair.h"
 #include "reply.h"
 #include "saslua.h"
 #include "sandbox.h"
@@ -18,6 +20,10 @@
 #include <lauxlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #ifndef POPD_VERSION
 #define POPD_VERSION "dev"
@@ -43,6 +49,7 @@ l_gc(lua_State *L)
     struct core *core = luaL_checkudata(L, 1, CORE);
 
     log_forget_sink(core);
+    memory_clear(&core->tasks.guards.memory, L);
     tasks_close(&core->tasks);
     pool_clear(&core->pool);
     pool_clear(&core->names);
@@ -159,7 +166,10 @@ call_sink(lua_State *L)
 static void
 on_line(void *owner, enum log_level level, const char *line, size_t len)
 {
-    lua_State *L = ((struct core *)owner)->tasks.L;
+    struct core *core = owner;
+    lua_State *L = core->tasks.L;
+    struct guard *before;
+    bool good;
 
     if (!lua_checkstack(L, 6))
         return;
@@ -168,7 +178,10 @@ on_line(void *owner, enum log_level level, const char *line, size_t len)
     lua_pushlightuserdata(L, &line);
     lua_pushlightuserdata(L, &len);
     lua_pushinteger(L, level);
-    if (lua_pcall(L, 3, 0, 0) == LUA_OK) {
+    before = guards_run(&core->tasks.guards, NULL); /* a callback's memory is not the log's */
+    good = lua_pcall(L, 3, 0, 0) == LUA_OK;
+    guards_run(&core->tasks.guards, before);
+    if (good) {
         log_set_sink(on_line, owner);
         return;
     }
@@ -246,6 +259,19 @@ l_texts(lua_State *L)
     return 1;
 }
 
+/* heap() -> octets that malloc has handed out (in its main arena), or 0 where it
+ * does not tell: for what counts what is left behind */
+static int
+l_heap(lua_State *L)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    lua_pushinteger(L, (lua_Integer)mallinfo2().uordblks);
+#else
+    lua_pushinteger(L, 0);
+#endif
+    return 1;
+}
+
 static void
 new_class(lua_State *L, const char *name, lua_CFunction gc)
 {
@@ -268,7 +294,8 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log}, {"octets", l_octets}, {"verb", l_verb}, {"texts", l_texts}, {NULL, NULL},
+        {"log", l_log},     {"octets", l_octets}, {"verb", l_verb},
+        {"texts", l_texts}, {"heap", l_heap},     {NULL, NULL},
     };
     struct core *core;
 
@@ -293,7 +320,9 @@ luaopen_popd_core(lua_State *L)
     secret_open(L, &core->tasks, &core->pool);
     sock_open(L, &core->tasks, &core->names);
     await_open(L, &core->tasks);
+    fault_open(L);
     source_open(L);
+    pair_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);
     sandbox_open(L);

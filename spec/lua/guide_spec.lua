@@ -64,7 +64,9 @@ describe("the guide's example of", function()
    end)
 
    it("libraries loads what is there", function()
-      package.path = package.path .. ";/usr/share/lua/5.3/?.lua"
+      local path = package.path
+      finally(function() package.path = path end)
+      package.path = path .. ";/usr/share/lua/5.3/?.lua"
       local ok, smtp = pcall(example, "Libraries", "smtp", {})
       if not ok then
          pending("redis-lua or LuaSocket is not installed")
