@@ -21,7 +21,7 @@ LUA_INCDIR = /usr/include/lua5.4
 
 # The module links to shared libraries; the program carries its own, so that it
 # can be copied alone.
-MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto -lcrypt -lutf8proc -lpthread
+MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto -lcrypt -lutf8proc -ldl -lpthread
 PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:libmbedcrypto.a -l:libcrypt.a -l:libutf8proc.a \
 	-lm -ldl -lpthread
 PURE_LIBS    = -lmbedcrypto -lutf8proc

@@ -123,6 +123,32 @@ describe("a mutex", function()
       assert.truthy(a:command("PASS secret"):find("^%+OK"))
    end)
 
+   it("is free again where its holder hoarded memory", function()
+      local one, tries = popd.mutex(), 0
+      local server = client.server {
+         auth = { lookup = function(name)
+            return one:with(function()
+               tries = tries + 1
+               local hoard = {}
+               while tries == 1 do
+                  hoard[#hoard + 1] = ("x"):rep(100000) .. #hoard
+               end
+               return "secret", name
+            end)
+         end },
+         storage = { stat = function() return 0 end, get = error },
+      }
+      finally(function() popd.memory_limit(false) end)
+      collectgarbage()
+      popd.memory_limit(popd.memory_limit() + 8000000)
+      local a = client.connect(server)
+      a:command("USER joe")
+      assert.truthy(a:command("PASS secret"):find("^%-ERR %[SYS/TEMP%]"))
+      a = client.connect(server)
+      a:command("USER joe")
+      assert.truthy(a:command("PASS secret"):find("^%+OK"))
+   end)
+
    it("is free again where nobody holds the coroutine any more that held it", function()
       local one = popd.mutex()
       peer.run(function()

@@ -506,3 +506,89 @@ describe("a socket's wait", function()
       assert.equal("for the task", task:values())
    end)
 end)
+
+-- In place of the system's: names below .hangs take twenty seconds.
+local slow_names = [[
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+
+    if (node && strstr(node, ".hangs")) {
+        fputs("asked\n", stderr);
+        sleep(20);
+        fputs("answered\n", stderr);
+    }
+    return next(node, service, hints, found);
+}
+]]
+
+describe("a name whose server does not answer", function()
+   local dir, library
+
+   lazy_setup(function()
+      dir = files.new_dir()
+      library = dir .. "/slow.so"
+      files.run("cc -shared -fPIC -o %s %s -ldl", library, files.put(dir .. "/slow.c", slow_names))
+   end)
+
+   lazy_teardown(function()
+      files.remove(dir)
+   end)
+
+   -- What a process says that runs this text in a task, and how it ended.
+   local function process(text)
+      local script = files.put(dir .. "/script.lua", ([[
+         local popd = require("popd")
+         local socket = popd.socket
+         popd.spawn(function()
+            %s
+         end)
+         popd.run()
+         print("ended")
+      ]]):format(text))
+      local pipe = assert(io.popen(("LD_PRELOAD=%s timeout 60 %s 2>&1; echo $?"):format(library, files.lua(script))))
+      local said = pipe:read("a")
+      pipe:close()
+      return said
+   end
+
+   -- A sanitizer's runtime has to be the first library.
+   local function is_instrumented()
+      return os.getenv("POPD_INTERPRETER") ~= nil
+   end
+
+   it("holds up neither its callback beyond its time, nor other names, nor the process's end", function()
+      if is_instrumented() then
+         pending("a sanitizer's runtime has to be the first library")
+      end
+      assert.equal("asked\nnil\ttimeout\n127.0.0.1\nended\n0\n", process([[
+         local c = socket.tcp()
+         c:settimeout(0.1)
+         print(c:connect("x.hangs", 1))
+         io.stdout:flush()
+         print((socket.dns.toip("127.0.0.1")))
+      ]]))
+   end)
+
+   it("does not stop the names behind it while there is a thread", function()
+      if is_instrumented() then
+         pending("a sanitizer's runtime has to be the first library")
+      end
+      assert.equal("asked\n127.0.0.1\n0\n", process([[
+         popd.spawn(socket.dns.toip, "x.hangs")
+         popd.sleep(0.05)
+         print((socket.dns.toip("localhost")))
+         io.stdout:flush()
+         popd.stop()
+         package.loaded.popd = nil
+         os.exit(true, true)
+      ]]))
+   end)
+end)
