@@ -55,7 +55,8 @@ describe("the guide's example of", function()
       local pki = tls.new_pki()
       pki:make("localhost")
       local listener = peer.listen()
-      local open = example("TLS clients", "open", { ["993"] = listener.port, ["/etc/popd/ca.pem"] = pki:path("ca.pem") })
+      local words = { ["993"] = listener.port, ["/etc/popd/ca.pem"] = pki:path("ca.pem") }
+      local open = example("TLS clients", "open", words)
       local task = peer.task(open)
       assert(tls.secure(listener:accept(), { mode = "server", certificate = pki:path("localhost.pem"),
          key = pki:path("localhost.key") }))
