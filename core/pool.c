@@ -72,6 +72,7 @@ next_job(struct pool *p, struct pool_thread *self)
 {
     struct pool_job *job;
 
+    self->at = NULL; /* what it was at is handed over, and may be freed */
     p->idle++;
     while (!p->closing && !p->waiting.first)
         pthread_cond_wait(&p->more, &p->lock);

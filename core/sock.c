@@ -158,10 +158,16 @@ push_dialled(lua_State *L, enum dial_status status)
 {
     if (status == DIAL_UNDER_WAY)
         return push_again(L);
+    if (status == DIAL_FULL) {
+        lua_pushboolean(L, 0);
+        lua_pushliteral(L, "full");
+        return 2;
+    }
     return push_done(L, status == DIAL_DONE);
 }
 
-/* connect(address, port) -> true; false: under way; nil and why */
+/* connect(address, port) -> true; false: under way; false and "full": to be asked
+ * again later; nil and why */
 static int
 l_connect(lua_State *L)
 {

@@ -30,6 +30,7 @@ local use = require("popd.use")
 local socket = { _VERSION = "popd.socket, as LuaSocket 3", BLOCKSIZE = 2048, _SETSIZE = math.maxinteger }
 
 local PIECE = 65536 -- octets taken at a time
+local FULL = 0.01 -- seconds between two looks at a Unix socket whose queue is full
 local FOREVER = 1e9 -- seconds: the most that a wait takes
 
 -- Time ------------------------------------------------------------------------
@@ -104,18 +105,22 @@ local function enter(self, receives, handshake)
    return raw
 end
 
--- Waits for the socket: true, or nil and "timeout".  A wait that is broken off
--- leaves an answer on its way: the socket is of no more use.
-local function wait(self, mode, started)
-   local seconds = patience(self, started)
+-- Calls a function that waits.  A wait that is broken off leaves an answer on its
+-- way: the socket is of no more use.
+local function pause(self, f, ...)
    self.busy = true
-   local ok, ready, why = pcall(core.wait, self.raw:fd(), mode, seconds)
+   local ok, ready, why = pcall(f, ...)
    self.busy = false
    if not ok then
       drop(self)
       error(ready, 0)
    end
    return ready, why
+end
+
+-- Waits for the socket: true, or nil and "timeout".
+local function wait(self, mode, started)
+   return pause(self, core.wait, self.raw:fd(), mode, patience(self, started))
 end
 
 -- Calls a function of the core's socket until it has a result: it, or nil and why.
@@ -222,6 +227,14 @@ local function dial(self, family, address, port, started)
    end
    local done
    done, why = raw:connect(address, port)
+   while why == "full" do
+      local left = patience(self, started)
+      if left and left <= 0 then
+         return nil, "timeout"
+      end
+      pause(self, core.sleep, math.min(FULL, left or FULL))
+      done, why = raw:connect(address, port)
+   end
    if done == false then
       local ready
       ready, why = wait(self, "w", started)
@@ -289,12 +302,8 @@ function methods:connect(host, port)
    end
    check_host("connect", host, 2)
    port = port_of("connect", port, 2)
-   self.busy = true
-   local ok, list, reason = pcall(addresses_of, self, host, started)
-   self.busy = false
-   if not ok then
-      error(list, 0)
-   elseif not list then
+   local list, reason = pause(self, addresses_of, self, host, started)
+   if not list then
       return nil, reason
    end
    self.host = host
@@ -315,7 +324,7 @@ function methods:bind(address, port)
       address = self.family == "inet6" and "::" or "0.0.0.0"
    end
    local list
-   list, why = addresses_of(self, address, core.now())
+   list, why = pause(self, addresses_of, self, address, core.now())
    if not list then
       return nil, why
    end

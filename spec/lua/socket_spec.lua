@@ -224,6 +224,28 @@ describe("popd.socket, as LuaSocket,", function()
       files.remove(dir)
    end)
 
+   it("waits where a Unix socket's queue is full", function()
+      local dir = files.new_dir()
+      local listener = peer.listen_unix(dir .. "/s", 0)
+      local tasks = {}
+      for i = 1, 5 do
+         tasks[i] = peer.task(function()
+            local c = socket.unix()
+            return c:connect(dir .. "/s"), c:receive()
+         end)
+      end
+      local impatient = socket.unix()
+      impatient:settimeout(0.02)
+      assert.same({ nil, "timeout" }, { peer.run(impatient.connect, impatient, dir .. "/s") })
+      for _ = 1, 5 do
+         listener:accept():send("hello\n")
+      end
+      for i = 1, 5 do
+         assert.same({ 1, "hello", n = 2 }, tasks[i]:results())
+      end
+      files.remove(dir)
+   end)
+
    it("connects by IPv6", function()
       local ok, listener = pcall(peer.listen, "::1")
       if not ok then

@@ -27,11 +27,11 @@ function peer.listen(address)
    return self
 end
 
---- Listens on a Unix socket.
-function peer.listen_unix(path)
+--- Listens on a Unix socket; `queue`: how many may wait to be accepted.
+function peer.listen_unix(path, queue)
    local sock = require("socket.unix")()
    assert(sock:bind(path))
-   assert(sock:listen())
+   assert(sock:listen(queue))
    return new_listener(sock)
 end
 
