@@ -227,12 +227,12 @@ local function dial(self, family, address, port, started)
    end
    local done
    done, why = raw:connect(address, port)
+   local deadline = core.now() + (patience(self, started) or FOREVER)
    while why == "full" do
-      local left = patience(self, started)
-      if left and left <= 0 then
+      if core.now() >= deadline then
          return nil, "timeout"
       end
-      pause(self, core.sleep, math.min(FULL, left or FULL))
+      pause(self, core.sleep, FULL)
       done, why = raw:connect(address, port)
    end
    if done == false then
