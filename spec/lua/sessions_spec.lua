@@ -258,6 +258,45 @@ describe("a callback's time", function()
    end)
 end)
 
+describe("a session's own socket", function()
+   after_each(client.finish)
+
+   it("goes with it from callback to callback, also over one that failed", function()
+      local listener = peer.listen()
+      local server = client.server {
+         auth = store.auth, storage = store.new({}).storage,
+         commands = {
+            XOPEN = function(conn)
+               conn.data.own = socket.connect("127.0.0.1", listener.port)
+               return "open"
+            end,
+            XASK = function(conn, args)
+               local answer = ask(conn.data.own, args)
+               return answer ~= "bad" and answer or error("bad")
+            end,
+         },
+      }
+      local a, b = client.login(server, "joe"), client.login(server, "ann", "open")
+      a:send("XOPEN\r\n")
+      local for_a = listener:accept()
+      assert.equal("+OK open", a:line())
+      b:send("XOPEN\r\n")
+      local for_b = listener:accept()
+      assert.equal("+OK open", b:line())
+      for _, word in ipairs { "one", "bad", "two" } do
+         a:send("XASK " .. word .. "\r\n")
+         b:send("XASK " .. word .. "\r\n")
+         assert.equal(word, for_a:line())
+         assert.equal(word, for_b:line())
+         for_b:send(word .. "\r\n")
+         for_a:send(word .. "\r\n")
+         local expected = word == "bad" and "^%-ERR %[SYS/TEMP%]" or "^%+OK " .. word .. "$"
+         assert.truthy(a:line():find(expected))
+         assert.truthy(b:line():find(expected))
+      end
+   end)
+end)
+
 describe("a message from a socket", function()
    after_each(client.finish)
 
