@@ -16,6 +16,7 @@ Listener.__index = Listener
 
 local function new_listener(sock)
    sock:settimeout(0)
+   client.check_at_end(function() sock:close() end)
    return setmetatable({ socket = sock }, Listener)
 end
 
