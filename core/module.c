@@ -2,6 +2,7 @@
 #include "await.h"
 #include "crypto.h"
 #include "dotstuff.h"
+#include "errand.h"
 #include "fs.h"
 #include "log.h"
 #include "reply.h"
@@ -29,6 +30,7 @@ struct core {
     struct loop loop;
     struct tasks tasks;
     struct pool pool;
+    struct errands errands;
     struct server_common servers;
 };
 
@@ -42,6 +44,7 @@ l_gc(lua_State *L)
 
     log_forget_sink(core);
     tasks_close(&core->tasks);
+    errand_close(&core->errands);
     pool_clear(&core->pool);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
@@ -288,6 +291,7 @@ luaopen_popd_core(lua_State *L)
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
+    errand_open(L, &core->errands, &core->tasks);
     source_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);

@@ -152,6 +152,14 @@ function popd.every(seconds, f)
    }
 end
 
+--- Has threads call a module's functions, for drivers that block.
+-- @see popd.thread
+-- @function thread
+-- @string module
+-- @tparam[opt] table options `threads`, `queue`
+-- @treturn table its functions, each of which waits for its result
+popd.thread = require("popd.thread").new
+
 --- Writes one line to the log.
 -- @function log
 -- @string level `"debug"`, `"info"`, `"warning"` or `"error"`
