@@ -251,28 +251,56 @@ get_errands(lua_State *L)
     return all;
 }
 
-/* errand(events, job, name, …) -> results.  The name stands before the
- * arguments, which count from 1 all the same: it is written first. */
+/* Pushes { name = …, mbox = the first argument }. */
+static void
+push_job(lua_State *L)
+{
+    lua_createtable(L, 0, 8);
+    lua_pushvalue(L, lua_upvalueindex(4));
+    lua_setfield(L, -2, "name");
+    if (lua_gettop(L) > 1) {
+        lua_pushvalue(L, 1);
+        lua_setfield(L, -2, "mbox");
+    }
+}
+
+/* (…) -> the results of the call with these arguments */
 static int
-l_errand(lua_State *L)
+l_call(lua_State *L)
 {
     struct errands *all = get_errands(L);
     struct errand *e;
 
-    luaL_checktype(L, 1, LUA_TTABLE);
-    e = new_errand(L, all, 1, 2);
-    copy_text(&e->in, luaL_checkstring(L, 3));
-    lua_replace(L, 3); /* in the name's place; what is behind it are the arguments */
-    copy_write(L, 4, "argument", "to a thread", &e->in);
-    lua_settop(L, 3);
+    luaL_checkstack(L, 8, "too many arguments");
+    push_job(L);
+    e = new_errand(L, all, lua_upvalueindex(3), lua_gettop(L));
+    copy_text(&e->in, lua_tostring(L, lua_upvalueindex(4)));
+    lua_replace(L, -2);
+    lua_insert(L, 1);
+    copy_write(L, 2, "argument", "to a thread", &e->in);
+    lua_settop(L, 1);
     if (!all->tasks->running && !all->tasks->loop->running) {
         block(L, e);
         return finish(L, LUA_OK, 0);
     }
     lua_pushvalue(L, lua_upvalueindex(2));
-    lua_insert(L, -2);
+    lua_insert(L, 1);
     lua_callk(L, 1, 1, 0, finish);
     return finish(L, LUA_OK, 0);
+}
+
+/* errand(events, name) -> a function that has a thread do this */
+static int
+l_errand(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checkstring(L, 2);
+    lua_settop(L, 2);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_rotate(L, 1, 2);
+    lua_pushcclosure(L, l_call, 4);
+    return 1;
 }
 
 static int

@@ -24,9 +24,10 @@ struct errands {
 };
 
 /* Adds to the table on top of the stack:
- *   errand(events, job, …) -> the results of the call, or raises its error.
- *     … are the function's name and its arguments, which are copied.  Tells
- *     events.asked(job, errand)
+ *   errand(events, name) -> a function: what it is called with is copied, and it
+ *     returns the results of the thread's function of that name, or raises its
+ *     error.  Tells events.asked(job, errand); job is a table with the name and,
+ *     as `mbox`, the first argument itself
  *   worker(events, record, module, path, cpath, arg) -> a thread, or nil and
  *     the reason.  Tells events.loaded(record, names or nil, error), then after
  *     each call events.done(record, job, whether its first result is true), and

@@ -268,7 +268,7 @@ end
 function Crew:asked(job, errand)
    job.errand, self.number = errand, self.number + 1
    job.number = self.number
-   if job.opening then
+   if not self.names then
       return self:open(job)
    end
    self:fill()
@@ -299,7 +299,7 @@ end
 -- callback never heard of is given back.
 function Crew:cancelled(job)
    job.cancelled = true
-   if job.opening then
+   if job == self.opening then
       self:shut()
    elseif job.done then
       if job.got and job.name == "lock" then
@@ -438,16 +438,14 @@ end
 -- popd.new { auth = store, storage = store }
 function thread.new(module, options)
    local crew = new_crew(module, check(module, options))
-   local ok, why = pcall(core.errand, crew.on, { opening = true }, "")
+   local ok, why = pcall(core.errand(crew.on, "")) -- the first call opens
    if not ok then
       error(("popd.thread: the module '%s' cannot be loaded: %s"):format(module, tostring(why)), 2)
    end
    local functions = {}
    for _, name in ipairs(crew.names) do
       crew.has_unlock = crew.has_unlock or name == "unlock"
-      functions[name] = function(...)
-         return core.errand(crew.on, { name = name, mbox = (...) }, name, ...)
-      end
+      functions[name] = core.errand(crew.on, name)
    end
    return functions
 end
