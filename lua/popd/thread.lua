@@ -10,7 +10,7 @@ local core = require("popd.core")
 local thread = {}
 
 local MOST = 64 -- threads of one module
-local HANGING = 4 -- given-up threads for each one that serves, at most
+local MOST_PER = 5 -- so many times the number that is to serve, with those that hang
 
 local function remove(list, one)
    for i, other in ipairs(list) do
@@ -206,7 +206,7 @@ end
 function Crew:fill()
    while #self.serving < self.threads and not self.closed do
       local ok, why = nil, ("it hangs in %d threads, and more are not started"):format(self.hanging)
-      if self.hanging < HANGING * self.threads then
+      if #self.serving + self.hanging < MOST_PER * self.threads then
          ok, why = self:start()
       end
       if not ok then

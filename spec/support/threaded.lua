@@ -24,8 +24,15 @@ function functions.types(...)
    return table.concat(types, " ")
 end
 
--- Does not return before somebody writes a line into this FIFO.
+local function note(file, text)
+   local notes <close> = assert(io.open(file, "a"))
+   notes:write(text, "\n")
+end
+
+-- Does not return before somebody writes a line into this FIFO; a file beside it
+-- tells that a thread is here.
 function functions.hold(_, fifo)
+   note(fifo .. ".in", "here")
    local file <close> = assert(io.open(fifo))
    return file:read("l")
 end
@@ -33,11 +40,6 @@ end
 function functions.say(_, fifo, text)
    local file <close> = assert(io.open(fifo, "w"))
    file:write(text, "\n")
-end
-
-local function note(file, text)
-   local notes <close> = assert(io.open(file, "a"))
-   notes:write(text, "\n")
 end
 
 -- A lock that says true, unless the FIFO holds it up and says something else.
