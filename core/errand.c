@@ -219,6 +219,7 @@ block(lua_State *L, struct errand *e)
         poll(&bell, 1, -1);
         workers_collect(&e->all->workers);
     }
+    copy_discard(&e->in); /* what is made while the Lua state ends is not finalized */
     let_go(L, e);
 }
 

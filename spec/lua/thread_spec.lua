@@ -770,23 +770,6 @@ describe("a module in threads, in a process of its own,", function()
          os.exit(0, true)]])
       assert.truthy(out == "1\n" or out:find("popd is closed", 1, true), out)
    end)
-
-   it("cannot be called from a fork of it, which ends all the same", function()
-      -- a process that forks by itself is rare in Lua: this needs luaposix
-      if not pcall(require, "posix.unistd") then
-         return pending("luaposix is not installed")
-      end
-      local out = run_process([[
-         local unistd, wait = require("posix.unistd"), require("posix.sys.wait")
-         local module = popd.thread("closing", { threads = 1 })
-         local child = unistd.fork()
-         if child == 0 then
-            print(select(2, pcall(module.echo, 1)))
-            os.exit(0, true)
-         end
-         print(select(3, wait.wait(child)), module.echo("parent"))]])
-      assert.truthy(out:find("this process is a fork", 1, true), out)
-   end)
 end)
 
 describe("a server whose storage is in threads", function()
