@@ -28,8 +28,8 @@ PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl host proxyproto dotstuff session say phases authorize transact
-IO    = loop net ticket tlskit tlssite tls stream outq log pool cert terminal
-LUAC  = task await copy worker errand source fs crypto saslua secret tlslua
+IO    = loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal
+LUAC  = task await copy worker errand source fs crypto saslua secret tlslua sock
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
@@ -142,6 +142,14 @@ N = 200
 bench-resting: all
 	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
 
+SECONDS = 600
+CLIENTS = 2000
+
+## make soak       ten minutes of 2000 clients against callbacks that fail, wait, loop and hang: nothing may be left
+soak: all
+	@.ci/setup build
+	@$(SPEC_ENV) $(LUA) spec/soak/run.lua $(SECONDS) $(CLIENTS) $(SEED)
+
 # Checking --------------------------------------------------------------------
 
 SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
@@ -230,6 +238,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

@@ -354,7 +354,7 @@ start_job(void *owner)
     static const struct task_limits none = {0};
     struct job *job = owner;
 
-    task_start(job->tasks, &none, push_job, end_job, job, &job->task);
+    task_start(job->tasks, &none, 0, push_job, end_job, job, &job->task);
 }
 
 /* A job of the function and the arguments from index `first` on.  [-0, +1, e] */
@@ -515,6 +515,25 @@ l_now(lua_State *L)
     return 1;
 }
 
+/* date() -> seconds since 1970, with a fraction: for people, not for intervals */
+static int
+l_date(lua_State *L)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec * 1e-9);
+    return 1;
+}
+
+/* party() -> whose code runs: the same number for all of one connection; 0: a main chunk */
+static int
+l_party(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)task_party(get_tasks(L)));
+    return 1;
+}
+
 /* How much is alive: for specs that count what is left behind. */
 static int
 l_count(lua_State *L)
@@ -574,7 +593,7 @@ on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
     struct signal *s = watcher->data;
 
     (void)ev, (void)events;
-    task_start(s->tasks, &none, push_handler, end_handler, s, NULL);
+    task_start(s->tasks, &none, 0, push_handler, end_handler, s, NULL);
 }
 
 /* signal(number, f [, each]): f runs as a task at the first such signal, and the
@@ -617,11 +636,11 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep}, {"pause", l_pause},   {"wait", l_wait},     {"latch", l_latch},
-        {"spawn", l_spawn}, {"later", l_later},   {"adopt", l_adopt},   {"unwait", l_unwait},
-        {"run", l_run},     {"step", l_step},     {"stop", l_stop},     {"fd", l_fd},
-        {"now", l_now},     {"signal", l_signal}, {"expose", l_expose}, {"guard", task_guard},
-        {"count", l_count}, {NULL, NULL},
+        {"sleep", l_sleep},    {"pause", l_pause}, {"wait", l_wait},     {"latch", l_latch},
+        {"spawn", l_spawn},    {"later", l_later}, {"adopt", l_adopt},   {"unwait", l_unwait},
+        {"run", l_run},        {"step", l_step},   {"stop", l_stop},     {"fd", l_fd},
+        {"now", l_now},        {"date", l_date},   {"signal", l_signal}, {"expose", l_expose},
+        {"guard", task_guard}, {"count", l_count}, {"party", l_party},   {NULL, NULL},
     };
     static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
     static const luaL_Reg latch_methods[] = {{"wait", l_latch_wait}, {"fire", l_latch_fire}, {NULL, NULL}};

@@ -130,7 +130,8 @@ steps_renew(void *owner)
     struct conn *c = owner;
 
     if (!c->gone && !c->renewing)
-        task_start(c->host->tasks, &c->host->limits.callback, push_renew, end_renew, c, &c->renewing);
+        task_start(c->host->tasks, &c->host->limits.callback, (uint64_t)c->id, push_renew, end_renew, c,
+                   &c->renewing);
 }
 
 /* the end */

@@ -10,6 +10,7 @@
 #include "sandbox.h"
 #include "secret.h"
 #include "server.h"
+#include "sock.h"
 #include "source.h"
 #include "tlslua.h"
 #include "command.h"
@@ -18,6 +19,10 @@
 #include <lauxlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #ifndef POPD_VERSION
 #define POPD_VERSION "dev"
@@ -31,6 +36,7 @@ struct core {
     struct tasks tasks;
     struct pool pool;
     struct errands errands;
+    struct pool names; /* for name servers alone, which may be slow to answer */
     struct server_common servers;
 };
 
@@ -46,6 +52,7 @@ l_gc(lua_State *L)
     tasks_close(&core->tasks);
     errand_close(&core->errands);
     pool_clear(&core->pool);
+    pool_clear(&core->names);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -71,6 +78,7 @@ new_core(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, core);
     tasks_open(&core->tasks, &core->loop, L);
     pool_init(&core->pool, &core->loop);
+    pool_init(&core->names, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;
@@ -245,6 +253,19 @@ l_texts(lua_State *L)
     return 1;
 }
 
+/* heap() -> octets that malloc has handed out (in its main arena), or 0 where it
+ * does not tell: for what counts what is left behind */
+static int
+l_heap(lua_State *L)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    lua_pushinteger(L, (lua_Integer)mallinfo2().uordblks);
+#else
+    lua_pushinteger(L, 0);
+#endif
+    return 1;
+}
+
 static void
 new_class(lua_State *L, const char *name, lua_CFunction gc)
 {
@@ -267,7 +288,8 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log}, {"octets", l_octets}, {"verb", l_verb}, {"texts", l_texts}, {NULL, NULL},
+        {"log", l_log},     {"octets", l_octets}, {"verb", l_verb},
+        {"texts", l_texts}, {"heap", l_heap},     {NULL, NULL},
     };
     struct core *core;
 
@@ -290,6 +312,7 @@ luaopen_popd_core(lua_State *L)
     crypto_open(L);
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
+    sock_open(L, &core->tasks, &core->names);
     await_open(L, &core->tasks);
     errand_open(L, &core->errands, &core->tasks);
     source_open(L);

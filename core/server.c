@@ -105,7 +105,7 @@ gone(void *owner, struct conn *c)
         c->next_peer->peer_link = c->peer_link;
     s->count--;
     if (s->count == 0 && s->tell_empty)
-        task_start(s->host.tasks, &s->host.limits.callback, push_empty, end_empty, s, NULL);
+        task_start(s->host.tasks, &s->host.limits.callback, 0, push_empty, end_empty, s, NULL);
 }
 
 /* Accepting */

@@ -59,7 +59,7 @@ step_run_function(struct conn *c, const struct step *step, task_push *push)
 {
     c->step = step;
     c->settled = false;
-    task_start(c->host->tasks, &c->host->limits.callback, push, end_step, c, &c->task);
+    task_start(c->host->tasks, &c->host->limits.callback, (uint64_t)c->id, push, end_step, c, &c->task);
     return !c->task;
 }
 

@@ -28,7 +28,9 @@ struct task {
     bool refused;     /* its wait was given up, which it is still to be told */
     struct turn turn; /* goes on after a forced yield */
     void (*cancel)(void *);
-    void *waiter; /* cancel's owner */
+    int (*finish)(lua_State *, void *); /* makes the wait's results; NULL: they came with it */
+    void *waiter;                       /* cancel's and finish's owner */
+    uint64_t party;
     task_ended *ended;
     void *owner;
     struct task **handle; /* the caller's; NULL: it wants none */
@@ -514,7 +516,7 @@ prepare(lua_State *L)
 }
 
 static struct task *
-new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, void *owner,
+new_task(struct tasks *ts, const struct task_limits *limits, uint64_t party, task_ended *ended, void *owner,
          struct task **handle)
 {
     struct task *t = calloc(1, sizeof *t);
@@ -527,6 +529,7 @@ new_task(struct tasks *ts, const struct task_limits *limits, task_ended *ended, 
     t->ended = ended;
     t->owner = owner;
     t->handle = handle;
+    t->party = party ? party : TASK_ALONE + ts->parties++;
     t->turn.run = on_turn;
     t->turn.owner = t;
     alarm_init(&t->deadline, ts->loop, on_deadline, t);
@@ -561,10 +564,10 @@ fail_without_memory(struct tasks *ts, task_ended *ended, void *owner)
 }
 
 enum task_status
-task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, task_ended *ended,
-           void *owner, struct task **handle)
+task_start(struct tasks *ts, const struct task_limits *limits, uint64_t party, task_push *push,
+           task_ended *ended, void *owner, struct task **handle)
 {
-    struct task *t = new_task(ts, limits, ended, owner, handle);
+    struct task *t = new_task(ts, limits, party, ended, owner, handle);
     lua_State *L = ts->L;
     int args;
 
@@ -580,6 +583,12 @@ task_start(struct tasks *ts, const struct task_limits *limits, task_push *push, 
     args = (int)lua_tointeger(L, -1);
     lua_pop(L, 1);
     return run(t, args);
+}
+
+uint64_t
+task_party(const struct tasks *ts)
+{
+    return ts->running ? ts->running->party : 0;
 }
 
 struct task *
@@ -608,7 +617,7 @@ static int
 after_wait(lua_State *L, int status, lua_KContext context)
 {
     struct tasks *ts = find_tasks(L);
-    struct task *t = (struct task *)context; /* not looked into: it may be gone */
+    struct task *t = (struct task *)context; /* not looked into before it is known to be there */
 
     (void)status;
     if (ts->running != t || t->waiting)
@@ -621,14 +630,31 @@ after_wait(lua_State *L, int status, lua_KContext context)
             lua_concat(L, 2);
         return lua_error(L);
     }
+    if (t->finish)
+        return t->finish(L, t->waiter);
     return lua_gettop(L) - 1;
+}
+
+int
+task_push_none(lua_State *L, void *owner)
+{
+    (void)L, (void)owner;
+    return 0;
 }
 
 int
 task_wait(lua_State *L, struct task *t, void (*cancel)(void *), void *owner)
 {
+    return task_wait_then(L, t, cancel, NULL, owner);
+}
+
+int
+task_wait_then(lua_State *L, struct task *t, void (*cancel)(void *), int (*finish)(lua_State *, void *),
+               void *owner)
+{
     t->waiting = true;
     t->cancel = cancel;
+    t->finish = finish;
     t->waiter = owner;
     lua_settop(L, 0);
     lua_pushlightuserdata(L, task_token());

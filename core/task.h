@@ -25,6 +25,8 @@ enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED };
 
 struct task;
 
+#define TASK_ALONE (UINT64_C(1) << 63)
+
 /* All tasks of one Lua state.  One owner: the module. */
 struct tasks {
     struct loop *loop;    /* borrowed */
@@ -33,7 +35,8 @@ struct tasks {
     lua_State *spare[16]; /* coroutines to use again; anchored in the registry */
     size_t spares;
     struct task *all;
-    size_t count; /* of all, for specs to see that nothing is left behind */
+    size_t count;     /* of all, for specs to see that nothing is left behind */
+    uint64_t parties; /* of tasks that are their own; their numbers begin at TASK_ALONE */
 };
 
 struct task_limits {
@@ -61,9 +64,13 @@ void tasks_close(struct tasks *ts);
 
 /* Starts a task; task_status tells whether it ended already.  The handle that
  * *handle gets is good until `ended` was called (NULL from then on); handle
- * may be NULL. */
-enum task_status task_start(struct tasks *ts, const struct task_limits *limits, task_push *push,
-                            task_ended *ended, void *owner, struct task **handle);
+ * may be NULL.  Tasks of one party (a connection, say) may share what others
+ * may not; 0: this one is a party of its own. */
+enum task_status task_start(struct tasks *ts, const struct task_limits *limits, uint64_t party,
+                            task_push *push, task_ended *ended, void *owner, struct task **handle);
+
+/* Of the task whose code runs: its party; 0: none does. */
+uint64_t task_party(const struct tasks *ts);
 
 /* Makes a waiting task's wait raise: now, or at the next turn if another task
  * runs.  Of one that does not wait the next wait raises. */
@@ -78,6 +85,12 @@ struct task *task_running(lua_State *L, struct tasks *ts, const char *what);
  * cancel(owner) is called if the wait is given up before task_resume; the
  * event must not come after that.  [-0, +results, e] */
 int task_wait(lua_State *L, struct task *t, void (*cancel)(void *owner), void *owner);
+
+/* The same where making the results may raise: finish(L, owner) makes them, in
+ * the waiting function's place, after a task_resume whose push gave none. */
+int task_wait_then(lua_State *L, struct task *t, void (*cancel)(void *owner),
+                   int (*finish)(lua_State *L, void *owner), void *owner);
+int task_push_none(lua_State *L, void *owner);
 
 /* The wait is over: push puts its results on the task's stack, and returns how
  * many.  It must not raise: nil, booleans, numbers and literals only. */

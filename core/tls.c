@@ -1,8 +1,10 @@
 #include "tls.h"
 
 #include "digest.h"
+#include "tlsclient.h"
 #include "tlssite.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <mbedtls/error.h>
 #include <mbedtls/version.h>
@@ -25,15 +27,19 @@
 
 struct tls {
     mbedtls_ssl_context ssl;     /* first: tls_on_sni finds the rest by it */
-    struct tlssite_setup *setup; /* held */
+    struct tlssite_setup *setup; /* held; NULL: this is the client's side */
     struct tlssite_pair *pair;   /* of the setup: the certificate that is shown */
+    struct tlsclient *client;    /* held; NULL: this is the server's side */
+    unsigned char ip[16];        /* the client's side: the address that the certificate must be for */
+    size_t ip_len;               /* 0: it is a name that mbedTLS looks at */
+    bool stranger;               /* the certificate is for another address */
     int fd;                      /* borrowed; -1: closed */
     unsigned char *before;       /* ours: octets that were read before, or NULL */
     size_t before_at, before_end;
     unsigned recvs;                                    /* left to this call */
     bool ended;                                        /* the descriptor's input */
-    enum { FIRST_NONE, FIRST_TLS, FIRST_OTHER } first; /* what the client's first octet is of */
-    char *sni;                                         /* ours; NULL: the client asked for no name */
+    enum { FIRST_NONE, FIRST_TLS, FIRST_OTHER } first; /* what the other side's first octet is of */
+    char *sni;                                         /* ours; the name that was asked for, or NULL */
     size_t writing;                                    /* octets of the record on its way; 0: none is */
     bool done;                                         /* with the handshake */
     int status;                                        /* of the handshake: what it wants, or how it failed */
@@ -114,6 +120,14 @@ tls_on_sni(void *setup, mbedtls_ssl_context *ssl, const unsigned char *host, siz
     return mbedtls_ssl_set_hs_own_cert(ssl, &t->pair->cert, &t->pair->key);
 }
 
+static bool
+set_up(struct tls *t, int fd, const mbedtls_ssl_config *conf)
+{
+    t->fd = fd;
+    mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
+    return mbedtls_ssl_setup(&t->ssl, conf) == 0;
+}
+
 struct tls *
 tls_new(struct tlssite *site, int fd)
 {
@@ -123,14 +137,42 @@ tls_new(struct tlssite *site, int fd)
         return NULL;
     t->setup = tlssite_setup_hold(site->setup);
     t->pair = &t->setup->pairs[0];
-    t->fd = fd;
     mbedtls_ssl_init(&t->ssl);
-    if (mbedtls_ssl_setup(&t->ssl, &t->setup->conf) != 0) {
-        tls_free(t);
+    if (set_up(t, fd, &t->setup->conf))
+        return t;
+    tls_free(t);
+    return NULL;
+}
+
+/* An address is no name to ask for (RFC 6066, section 3), and mbedTLS 2.28 would
+ * compare it with names: check_address looks at it. */
+static bool
+expect_host(struct tls *t, const char *host)
+{
+    t->ip_len = !host                                   ? 0
+                : inet_pton(AF_INET, host, t->ip) == 1  ? 4
+                : inet_pton(AF_INET6, host, t->ip) == 1 ? 16
+                                                        : 0;
+    if (t->client->verify && !host)
+        return false;
+    if (host && !t->ip_len && !(t->sni = strdup(host)))
+        return false;
+    return mbedtls_ssl_set_hostname(&t->ssl, t->sni) == 0;
+}
+
+struct tls *
+tls_new_client(struct tlsclient *client, int fd, const char *host)
+{
+    struct tls *t = calloc(1, sizeof *t);
+
+    if (!t)
         return NULL;
-    }
-    mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
-    return t;
+    t->client = tlsclient_hold(client);
+    mbedtls_ssl_init(&t->ssl);
+    if (set_up(t, fd, &client->conf) && expect_host(t, host))
+        return t;
+    tls_free(t);
+    return NULL;
 }
 
 void
@@ -140,6 +182,7 @@ tls_free(struct tls *t)
         return;
     mbedtls_ssl_free(&t->ssl);
     tlssite_setup_drop(t->setup);
+    tlsclient_drop(t->client);
     free(t->before);
     free(t->sni);
     free(t);
@@ -168,12 +211,30 @@ tls_unread(struct tls *t, const void *bytes, size_t n)
 
 /* The handshake */
 
+#define SAN_ADDRESS 7 /* RFC 5280, 4.2.1.6: iPAddress */
+
+/* Whether the server's certificate is for the address that was asked for. */
+static bool
+check_address(const struct tls *t)
+{
+    const mbedtls_x509_crt *crt = mbedtls_ssl_get_peer_cert(&t->ssl);
+
+    for (const mbedtls_x509_sequence *s = crt ? &crt->subject_alt_names : NULL; s && s->buf.p; s = s->next)
+        if ((s->buf.tag & MBEDTLS_ASN1_TAG_VALUE_MASK) == SAN_ADDRESS && s->buf.len == t->ip_len &&
+            memcmp(s->buf.p, t->ip, t->ip_len) == 0)
+            return true;
+    return false;
+}
+
 enum stream_status
 tls_handshake(struct tls *t)
 {
     t->recvs = RECVS;
     t->status = mbedtls_ssl_handshake(&t->ssl);
     t->done = t->status == 0;
+    t->stranger = t->done && t->client && t->client->verify && t->ip_len && !check_address(t);
+    if (t->stranger)
+        return STREAM_ERROR;
     if (t->done)
         return STREAM_OK;
     return t->status == MBEDTLS_ERR_SSL_WANT_READ || t->status == MBEDTLS_ERR_SSL_WANT_WRITE ? STREAM_AGAIN
@@ -192,7 +253,7 @@ tls_is_done(const struct tls *t)
     return t->done;
 }
 
-/* What a client says when it breaks off (RFC 8446, section 6). */
+/* What the other side says when it breaks off (RFC 8446, section 6). */
 static const struct {
     int number;
     const char *words;
@@ -216,7 +277,7 @@ static const struct {
     {80, "internal error"},
     {86, "inappropriate fallback"},
     {90, "canceled by its user"},
-    {112, "it does not know this server's name"},
+    {112, "it does not know that name"},
     {116, "it wants a certificate"},
     {120, "no application protocol in common"},
 };
@@ -243,6 +304,12 @@ alert_number(const struct tls *t)
     return t->ssl.MBEDTLS_PRIVATE(in_msg) ? t->ssl.MBEDTLS_PRIVATE(in_msg)[1] : -1;
 }
 
+static const char *
+other_side(const struct tls *t)
+{
+    return t->client ? "server" : "client";
+}
+
 static void
 alert_words(const struct tls *t, char why[TLS_WHY])
 {
@@ -250,57 +317,92 @@ alert_words(const struct tls *t, char why[TLS_WHY])
 
     for (size_t i = 0; i < sizeof alerts / sizeof *alerts; i++)
         if (alerts[i].number == number) {
-            snprintf(why, TLS_WHY, "the client broke off: %s (alert %d)", alerts[i].words, number);
+            snprintf(why, TLS_WHY, "the %s broke off: %s (alert %d)", other_side(t), alerts[i].words, number);
             return;
         }
-    snprintf(why, TLS_WHY, "the client broke off (alert %d)", number);
+    snprintf(why, TLS_WHY, "the %s broke off (alert %d)", other_side(t), number);
 }
 
-static const struct {
+struct failure {
     int status;
     const char *words;
-} failures[] = {
+};
+
+/* Of either side; %s is the other one. */
+static const struct failure failures[] = {
+    {MBEDTLS_ERR_SSL_INVALID_RECORD, "the %s does not speak TLS"},
+    {MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE, "the %s does not keep to TLS: unexpected message"},
+    {MBEDTLS_ERR_SSL_INVALID_MAC, "what the %s sent was altered or is no TLS"},
+    {MBEDTLS_ERR_SSL_CONN_EOF, "the %s left"},
+    {MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY, "the %s left"},
+    {MBEDTLS_ERR_SSL_ALLOC_FAILED, "out of memory"},
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
-    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, "the client offers no version of TLS that is taken here"},
-    {MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE, "the client has no cipher suite or curve in common with this server"},
-    {MBEDTLS_ERR_SSL_NO_APPLICATION_PROTOCOL, "the client asks for another protocol than pop3 (ALPN)"},
+    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, "the %s offers no version of TLS that is taken here"},
+    {MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE, "the %s has no cipher suite or curve in common with this side"},
+    {MBEDTLS_ERR_SSL_NO_APPLICATION_PROTOCOL, "the %s asks for another protocol than pop3 (ALPN)"},
 #else
-    {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION, "the client offers no version of TLS that is taken here"},
-    {MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN, "the client has no cipher suite in common with this server"},
+    {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION, "the %s offers no version of TLS that is taken here"},
+    {MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN, "the %s has no cipher suite in common with this side"},
     {MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE, "no cipher suite in common fits this certificate"},
     {MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO,
-     "the client's hello is bad, or it asks for another protocol than pop3 (ALPN)"},
+     "the %s's hello is bad, or it asks for another protocol than pop3 (ALPN)"},
 #endif
-    {MBEDTLS_ERR_SSL_INVALID_RECORD, "the client does not speak TLS"},
-    {MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE, "the client does not keep to TLS: unexpected message"},
-    {MBEDTLS_ERR_SSL_INVALID_MAC, "what the client sent was altered or is no TLS"},
-    {MBEDTLS_ERR_SSL_CONN_EOF, "the client left"},
-    {MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY, "the client left"},
-    {MBEDTLS_ERR_SSL_ALLOC_FAILED, "out of memory"},
 };
+
+/* What is wrong with a server's certificate. */
+static const struct {
+    uint32_t flag;
+    const char *words;
+} flaws[] = {
+    {MBEDTLS_X509_BADCERT_CN_MISMATCH, "it is for another host"},
+    {MBEDTLS_X509_BADCERT_EXPIRED, "it has expired"},
+    {MBEDTLS_X509_BADCERT_FUTURE, "it is not valid yet"},
+    {MBEDTLS_X509_BADCERT_REVOKED, "it was revoked"},
+    {MBEDTLS_X509_BADCERT_NOT_TRUSTED, "no authority that is trusted here vouches for it"},
+    {MBEDTLS_X509_BADCERT_BAD_MD, "its signature is of a weak kind"},
+    {MBEDTLS_X509_BADCERT_BAD_KEY, "its key is too weak"},
+};
+
+static void
+flaw_words(const struct tls *t, char why[TLS_WHY])
+{
+    uint32_t found = t->stranger ? MBEDTLS_X509_BADCERT_CN_MISMATCH : mbedtls_ssl_get_verify_result(&t->ssl);
+    const char *words = "it cannot be verified";
+
+    for (size_t i = 0; i < sizeof flaws / sizeof *flaws; i++)
+        if (found & flaws[i].flag) {
+            words = flaws[i].words;
+            break;
+        }
+    snprintf(why, TLS_WHY, "the server's certificate is refused: %s", words);
+}
+
+static void
+failure_words(const struct tls *t, char why[TLS_WHY])
+{
+    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
+        if (failures[i].status == t->status) {
+            snprintf(why, TLS_WHY, failures[i].words, other_side(t));
+            return;
+        }
+    mbedtls_strerror(t->status, why, TLS_WHY);
+}
 
 void
 tls_why(const struct tls *t, char why[TLS_WHY])
 {
-    if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || is_clear_alert(t)) {
+    if (t->stranger || t->status == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
+        flaw_words(t, why);
+    else if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || is_clear_alert(t))
         alert_words(t, why);
-        return;
-    }
-    if (t->broken) {
-        snprintf(why, TLS_WHY, "%s",
-                 t->broken == ECONNRESET || t->broken == EPIPE ? "the client left" : strerror(t->broken));
-        return;
-    }
-    if (t->first == FIRST_OTHER) {
-        snprintf(why, TLS_WHY, "the client does not speak TLS");
-        return;
-    }
-    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
-        if (failures[i].status == t->status) {
-            snprintf(why, TLS_WHY, "%s", failures[i].words);
-            return;
-        }
-    mbedtls_strerror(t->status, why, TLS_WHY);
+    else if (t->broken == ECONNRESET || t->broken == EPIPE)
+        snprintf(why, TLS_WHY, "the %s left", other_side(t));
+    else if (t->broken)
+        snprintf(why, TLS_WHY, "%s", strerror(t->broken));
+    else if (t->first == FIRST_OTHER)
+        snprintf(why, TLS_WHY, "the %s does not speak TLS", other_side(t));
+    else
+        failure_words(t, why);
 }
 
 /* Reading and writing */
@@ -314,6 +416,18 @@ failed(struct tls *t, int status)
     return STREAM_ERROR;
 }
 
+/* A server of TLS 1.3 gives tickets at any time. */
+static bool
+is_ticket(int status)
+{
+#if defined(MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+    return status == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET;
+#else
+    (void)status;
+    return false;
+#endif
+}
+
 /* 0 is also what mbedTLS makes of an empty record. */
 enum stream_status
 tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
@@ -321,7 +435,9 @@ tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
     int r;
 
     t->recvs = RECVS;
-    r = mbedtls_ssl_read(&t->ssl, bytes, n);
+    do
+        r = mbedtls_ssl_read(&t->ssl, bytes, n);
+    while (is_ticket(r));
     *got = r > 0 ? (size_t)r : 0;
     if (r > 0)
         return STREAM_OK;

@@ -15,10 +15,16 @@
 
 struct tls;
 struct tlssite;
+struct tlsclient;
 
 /* A server's side, with what the site serves with now.  NULL: out of memory,
  * or the site was never loaded. */
 struct tls *tls_new(struct tlssite *site, int fd);
+
+/* A client's side.  `host` is whose certificate it must be: a name, which the
+ * server is told (SNI), or an address; NULL where nothing is verified.  NULL:
+ * out of memory, or the host is needed. */
+struct tls *tls_new_client(struct tlsclient *client, int fd, const char *host);
 void tls_free(struct tls *t); /* NULL is fine */
 
 /* The descriptor is about to be closed: it is not touched any more. */
@@ -29,7 +35,7 @@ bool tls_unread(struct tls *t, const void *bytes, size_t n);
 
 /* Goes on with the handshake.  OK: it is done.  AGAIN: wait for the descriptor,
  * to be written to where tls_wants_write says so.  ERROR: it failed, and the
- * client was told so where it can be. */
+ * other side was told so where it can be. */
 enum stream_status tls_handshake(struct tls *t);
 bool tls_wants_write(const struct tls *t);
 bool tls_is_done(const struct tls *t);
@@ -46,11 +52,11 @@ bool tls_has_more(const struct tls *t);
  * call must offer the same octets again, though from where is all one. */
 enum stream_status tls_write(struct tls *t, const void *bytes, size_t n, size_t *put);
 
-/* Tells the client that no more comes; does not wait. */
+/* Tells the other side that no more comes; does not wait. */
 void tls_finish(struct tls *t);
 
-/* Of a finished handshake: "TLSv1.2", the suite's name, the name that the client
- * asked for or NULL. */
+/* Of a finished handshake: "TLSv1.2", the suite's name, the name that was asked
+ * for or NULL. */
 const char *tls_version(const struct tls *t);
 const char *tls_suite(const struct tls *t);
 const char *tls_sni(const struct tls *t);

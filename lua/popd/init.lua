@@ -27,6 +27,38 @@ popd.fs = require("popd.fs")
 -- @see popd.scheme
 popd.scheme = require("popd.scheme")
 
+--- Client sockets that never block, with LuaSocket's interface.
+-- @see popd.socket
+popd.socket = require("popd.socket")
+
+--- Makes an HTTP request and waits for its answer.
+-- @function http
+-- @string url
+-- @tparam[opt] table options
+-- @treturn table `{ status =, headers =, body = }`, or nil and the reason
+-- @see popd.http
+popd.http = require("popd.http")
+
+--- Makes a pool of clients that callbacks share.
+-- @function pool
+-- @tparam table options `open`, `close`, `max`, `idle`
+-- @treturn pool `pool:with(function(client) … end)`
+-- @see popd.share
+popd.pool = require("popd.share").pool
+
+--- Makes a mutex.
+-- @function mutex
+-- @treturn mutex `mutex:with(f, …)`
+-- @see popd.share
+popd.mutex = require("popd.share").mutex
+
+--- Loads a library, written for LuaSocket, on popd's sockets.
+-- @function require
+-- @string name
+-- @return the library
+-- @see popd.library
+popd.require = require("popd.library").require
+
 --- What opens listening sockets.
 -- @see popd.listen
 popd.listen = require("popd.listen")
