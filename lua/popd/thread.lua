@@ -148,7 +148,7 @@ end
 function Crew:take(hand)
    local any = not hand.retired and self:first_free(hand) or nil
    local job = hand.queue[1]
-   if not job or any and any.number < job.number and not job.kept then
+   if not job or any and not job.kept and any.number < job.number then
       job = any
    end
    if job then

@@ -1,4 +1,3 @@
-local files = require("support.files")
 local postgres = require("support.postgres")
 local program = require("spec.support.program")
 

@@ -190,18 +190,18 @@ describe("a module in threads", function()
 
    it("works in several threads at once, beside everything else", function()
       local module = popd.thread(MODULE, { threads = 2 })
-      local name, turns = fifo("a"), 0
+      local name, others = fifo("a"), 0
       local heard = run(module.hold, nil, name)
       local ticking = popd.spawn(function()
          while not heard.done do
-            turns = turns + 1
+            others = others + 1
             popd.sleep(0)
          end
       end)
       -- would wait for ever, one after the other
       finished(run(module.say, nil, name, "from the other thread"))
       assert.equal("from the other thread", finished(heard))
-      assert.is_true(turns > 0)
+      assert.is_true(others > 0)
       ticking:cancel()
    end)
 
@@ -239,6 +239,12 @@ describe("a module in threads", function()
       popd.log_to(function(_, line) lines[#lines + 1] = line end, "none")
       local octets, right = module.popd("from a thread")
       assert.same({ 3, true }, { octets, right })
+      for _ = 1, 50 do
+         run(module.popd, "from a thread")
+      end
+      while popd.step(0) do
+         popd.log("debug", "from here")
+      end
       popd.log_to(function(_, line) lines[#lines + 1] = line end, "error")
       popd.log("error", "from here")
       assert.equal(1, #lines)
@@ -289,6 +295,12 @@ describe("a module that cannot be loaded", function()
       files.put(path("odd_module.lua"), text)
    end
 
+   local function in_task(...)
+      local made = run(...)
+      finished(made)
+      return made.ok, made.value
+   end
+
    for what, case in pairs {
       ["there is none"] = { nil, "module 'odd_module' not found" },
       ["it does not compile"] = { "this is no Lua", "syntax error" },
@@ -301,7 +313,7 @@ describe("a module that cannot be loaded", function()
          if case[1] then
             put(case[1])
          end
-         for _, call in ipairs { pcall, function(...) local made = run(...) finished(made) return made.ok, made.value end } do
+         for _, call in ipairs { pcall, in_task } do
             local ok, why = call(popd.thread, "odd_module", { threads = 3 })
             assert.is_false(ok)
             assert.truthy(why:find("popd.thread: the module 'odd_module' cannot be loaded: ", 1, true), why)
@@ -687,6 +699,7 @@ describe("a thread that hangs", function()
          popd.fd()
          local ended
          local job = popd.spawn(function() ended = select(2, pcall(module.lock, "joe", arg[2], arg[3])) end)
+         for i = 1, 5 do popd.spawn(module.echo, i) end
          repeat popd.step(0) until not come(0)
          local file = io.open(arg[2], "w")
          file:write("true\n")
