@@ -232,6 +232,8 @@ say_close(struct conn *c)
 
     if (c->lost)
         say_text(s, false, "SYS/TEMP", lost, sizeof lost - 1, reply);
+    else if (c->untold)
+        say_text(s, false, "SYS/TEMP", CONN_NEUTRAL, sizeof CONN_NEUTRAL - 1, reply);
     else if (text->len)
         conn_log_faults(c, say_text(s, false, NULL, text->data, text->len, reply));
     conn_say(c, NEED_CLOSE);
@@ -259,6 +261,32 @@ limit_line(struct conn *c)
     linebuf_limit(&c->in, session_line_max(&c->session, line, n, c->host->limits.line_limit));
 }
 
+/* What is unknown here may be a secret that came in the wrong place. */
+static void
+note_command(struct conn *c)
+{
+    const struct command *command = &c->session.command;
+    bool own = c->need == NEED_COMMAND;
+
+    if (command->verb == VERB_OTHER && !own)
+        snprintf(c->command, sizeof c->command, "unknown");
+    else if (command->verb == VERB_AUTH && c->need == NEED_LOGIN)
+        snprintf(c->command, sizeof c->command, "AUTH %s", session_logon(&c->session));
+    else
+        command_show(command, own, c->command);
+}
+
+static void
+take_line(struct conn *c, char *line, size_t len)
+{
+    bool is_answer = c->session.asking;
+
+    c->active = loop_now();
+    conn_say(c, session_line(&c->session, line, len, conn_reply(c)));
+    if (!is_answer)
+        note_command(c);
+}
+
 static bool
 read_line(struct conn *c)
 {
@@ -275,8 +303,7 @@ read_line(struct conn *c)
         conn_say(c, session_too_long(&c->session, conn_reply(c)));
         break;
     case LINEBUF_READY:
-        c->active = loop_now();
-        conn_say(c, session_line(&c->session, line, len, conn_reply(c)));
+        take_line(c, line, len);
         break;
     }
     return true;
@@ -564,6 +591,14 @@ conn_ask_close(struct conn *c, const char *text, size_t len)
     if (!c->close_text.len)
         buf_add(&c->close_text, text, len);
     conn_wake(c);
+}
+
+void
+conn_end(struct conn *c, bool tell)
+{
+    c->ending = true;
+    c->untold = c->untold || tell;
+    conn_ask_close(c, "", 0);
 }
 
 void

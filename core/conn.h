@@ -90,6 +90,7 @@ struct conn {
     struct outq out;
     struct session session;
     enum need need;
+    char command[COMMAND_SHOWN]; /* the last one, as it may be shown */
 
     bool (*next)(struct conn *c); /* what to do; false: stop for now */
     struct turn turn;
@@ -120,6 +121,8 @@ struct conn {
     bool running;          /* in conn_run */
     bool eof;              /* the client sends no more */
     bool close_asked;      /* close once the present command is answered */
+    bool ending;           /* for a guard has tripped */
+    bool untold;           /* which no reply has told the client */
     bool lost;             /* renew failed: the lock is not ours any more */
     bool entered;          /* the login step ran: there may be a lock */
     bool renews;           /* the storage has renew */
@@ -137,6 +140,13 @@ void conn_close(struct conn *c, const char *text, size_t len);
 
 /* Ends it once the command that is being served is answered. */
 void conn_ask_close(struct conn *c, const char *text, size_t len);
+
+/* A guard has tripped in one of its callbacks: ends it once the command is
+ * answered.  `tell`: the answer does not say so, so a line of its own does. */
+void conn_end(struct conn *c, bool tell);
+
+/* What a client reads of a fault. */
+#define CONN_NEUTRAL "the server had a problem with this; try again later"
 
 /* Ends it at once, without a word; callbacks and the unlock follow. */
 void conn_gone(struct conn *c, const char *why);

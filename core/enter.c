@@ -42,7 +42,7 @@ take_connect(lua_State *L, struct conn *c)
 static void
 fail_connect(struct conn *c)
 {
-    refuse_connection(c, "SYS/TEMP", STEP_NEUTRAL);
+    refuse_connection(c, "SYS/TEMP", CONN_NEUTRAL);
 }
 
 static const struct step step_connect = {"connect", NULL, take_connect, fail_connect};
@@ -303,7 +303,7 @@ open_maildrop(lua_State *L, struct conn *c)
 static void
 fail_login(struct conn *c)
 {
-    static const char text[] = STEP_NEUTRAL;
+    static const char text[] = CONN_NEUTRAL;
 
     conn_say(c, session_refused(&c->session, "SYS/TEMP", text, sizeof text - 1, false, NULL, conn_reply(c)));
 }
@@ -330,6 +330,10 @@ take_challenge(lua_State *L, struct conn *c)
     const char *octets = step_text(L, 2, &n);
 
     c->entered = false;
+    if (c->ending) { /* no more of the exchange: the client is to read -ERR */
+        fail_login(c);
+        return;
+    }
     if (octets && n <= CHALLENGE_MAX && c->session.kind == LOGIN_SASL) {
         conn_say(c, session_challenge(&c->session, octets, n, conn_reply(c)));
         return;

@@ -3,6 +3,7 @@
 #include "crypto.h"
 #include "dotstuff.h"
 #include "errand.h"
+#include "fault.h"
 #include "fs.h"
 #include "log.h"
 #include "reply.h"
@@ -49,6 +50,7 @@ l_gc(lua_State *L)
     struct core *core = luaL_checkudata(L, 1, CORE);
 
     log_forget_sink(core);
+    memory_clear(&core->tasks.guards.memory, L);
     tasks_close(&core->tasks);
     errand_close(&core->errands);
     pool_clear(&core->pool);
@@ -166,7 +168,10 @@ call_sink(lua_State *L)
 static void
 on_line(void *owner, enum log_level level, const char *line, size_t len)
 {
-    lua_State *L = ((struct core *)owner)->tasks.L;
+    struct core *core = owner;
+    lua_State *L = core->tasks.L;
+    struct guard *before;
+    bool good;
 
     if (!lua_checkstack(L, 6))
         return;
@@ -175,7 +180,10 @@ on_line(void *owner, enum log_level level, const char *line, size_t len)
     lua_pushlightuserdata(L, &line);
     lua_pushlightuserdata(L, &len);
     lua_pushinteger(L, level);
-    if (lua_pcall(L, 3, 0, 0) == LUA_OK) {
+    before = guards_run(&core->tasks.guards, NULL); /* a callback's memory is not the log's */
+    good = lua_pcall(L, 3, 0, 0) == LUA_OK;
+    guards_run(&core->tasks.guards, before);
+    if (good) {
         log_set_sink(on_line, owner);
         return;
     }
@@ -315,6 +323,7 @@ luaopen_popd_core(lua_State *L)
     sock_open(L, &core->tasks, &core->names);
     await_open(L, &core->tasks);
     errand_open(L, &core->errands, &core->tasks);
+    fault_open(L);
     source_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);

@@ -87,7 +87,7 @@ static void
 end_empty(lua_State *L, enum task_status status, void *owner)
 {
     (void)owner;
-    if (status == TASK_FAILED)
+    if (status != TASK_DONE)
         log_event(LOG_ERROR, "a server could not be ended", "error", task_error_text(L), NULL);
 }
 
@@ -352,6 +352,7 @@ l_new(lua_State *L)
     *s = (struct server){.common = common};
     s->host = (struct conn_host){
         .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s};
+    s->host.limits.callback.ours = true;
     alarm_init(&s->pause, common->loop, resume, s);
     luaL_setmetatable(L, SERVER);
     s->host.piece = malloc(CONN_PIECE);

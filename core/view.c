@@ -71,6 +71,12 @@ push_name(lua_State *L, struct conn *c)
 }
 
 static void
+push_command(lua_State *L, struct conn *c)
+{
+    lua_pushstring(L, c->command);
+}
+
+static void
 push_logon(lua_State *L, struct conn *c)
 {
     lua_pushstring(L, c->session.state == SESSION_AUTHORIZATION ? "" : session_logon(&c->session));
@@ -197,6 +203,7 @@ static const struct field {
     {"state", push_state},
     {"name", push_name},
     {"logon", push_logon},
+    {"command", push_command},
     {"storage", push_storage},
     {"deleted", push_deleted},
     {"msg", push_msg},
@@ -371,6 +378,17 @@ l_private(lua_State *L)
     return 1;
 }
 
+/* conn_end(conn [, tell]): a guard has tripped in a callback of this session. */
+static int
+l_end(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+
+    if (c)
+        conn_end(c, lua_toboolean(L, 2));
+    return 0;
+}
+
 /* conn_binding(conn, kind) -> octets that name this TLS connection, or nil */
 static int
 l_binding(lua_State *L)
@@ -396,6 +414,8 @@ view_open(lua_State *L)
 
     lua_pushcfunction(L, l_private);
     lua_setfield(L, -2, "conn_private");
+    lua_pushcfunction(L, l_end);
+    lua_setfield(L, -2, "conn_end");
     lua_pushcfunction(L, l_binding);
     lua_setfield(L, -2, "conn_binding");
     luaL_newmetatable(L, VIEW);
