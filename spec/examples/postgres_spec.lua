@@ -1,4 +1,4 @@
-local postgres = require("support.postgres")
+local postgres = require("spec.support.postgres")
 local program = require("spec.support.program")
 
 describe("the example postgres.lua", function()

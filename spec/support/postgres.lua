@@ -1,5 +1,5 @@
 --- A PostgreSQL of a spec's own: on a Unix socket in a directory that goes with it.
-local files = require("support.files")
+local files = require("spec.support.files")
 
 local postgres = {}
 
