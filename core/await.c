@@ -511,6 +511,16 @@ l_stop(lua_State *L)
     return 0;
 }
 
+/* inside() -> whether the loop turns: then a task may wait, and nobody may turn it */
+static int
+l_inside(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    lua_pushboolean(L, ts->running || ts->loop->running);
+    return 1;
+}
+
 static int
 l_fd(lua_State *L)
 {
@@ -670,6 +680,7 @@ await_open(lua_State *L, struct tasks *tasks)
         {"date", l_date},
         {"signal", l_signal},
         {"expose", l_expose},
+        {"inside", l_inside},
         {"guard", guard_call},
         {"finally", guard_finally},
         {"memory_limit", guard_limit},

@@ -639,6 +639,7 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->stream = stream;
     c->site = entry->site ? tlssite_hold(entry->site) : NULL;
     c->implicit = entry->implicit;
+    c->mock = entry->mock;
     c->next = entry->proxied ? read_proxy : steps_begin;
     c->turn = (struct turn){.run = on_turn, .owner = c};
     c->since = c->active = loop_now();
@@ -649,6 +650,7 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->reader.data = c->writer.data = c;
     alarm_init(&c->alarm, host->loop, on_alarm, c);
     alarm_init(&c->renewal, host->loop, steps_renew, c);
-    conn_wake(c);
+    if (!c->mock)
+        conn_wake(c);
     return c;
 }

@@ -72,6 +72,7 @@ struct conn_entry {
     bool proxied;         /* a PROXY header comes first */
     bool implicit;        /* then TLS */
     struct tlssite *site; /* borrowed: TLS can be had; NULL: it cannot */
+    bool mock;            /* a script plays the client: it begins when it is woken */
 };
 
 struct conn {
@@ -85,6 +86,7 @@ struct conn {
     struct stream stream;
     struct tlssite *site;            /* held; NULL: no TLS here */
     bool implicit;                   /* TLS comes before all else */
+    bool mock;                       /* a script plays the client, and says where it is */
     bool (*secured)(struct conn *c); /* next, once hands are shaken */
     struct linebuf in;
     struct outq out;
@@ -179,6 +181,7 @@ bool secure_shakes(const struct conn *c);
 
 /* steps.h's files for conn.c */
 bool steps_begin(struct conn *c);             /* next: limits, TLS, the connect hook, the greeting */
+void steps_place(struct conn *c);             /* what may be offered, by where the client is */
 bool steps_serve(struct conn *c);             /* what the session needs of Lua */
 bool steps_pull(struct conn *c);              /* a pull function's next chunk */
 bool steps_sent(struct conn *c);              /* next: after the last piece */

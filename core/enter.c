@@ -76,6 +76,12 @@ takes_plain(const struct conn *c)
     return c->host->plain == PLAIN_ALWAYS || (c->host->plain == PLAIN_LOCAL && net_is_loopback(&c->peer));
 }
 
+void
+steps_place(struct conn *c)
+{
+    c->session.no_plain = !takes_plain(c);
+}
+
 static bool
 welcome(struct conn *c)
 {
@@ -101,7 +107,7 @@ steps_begin(struct conn *c)
 {
     const char *refusal = c->host->admit(c->host->owner, c);
 
-    c->session.no_plain = !takes_plain(c);
+    steps_place(c);
     c->session.stls = c->site && !c->implicit;
     if (refusal)
         return refuse(c, refusal);

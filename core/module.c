@@ -6,6 +6,7 @@
 #include "fault.h"
 #include "fs.h"
 #include "log.h"
+#include "pair.h"
 #include "reply.h"
 #include "saslua.h"
 #include "sandbox.h"
@@ -325,6 +326,7 @@ luaopen_popd_core(lua_State *L)
     errand_open(L, &core->errands, &core->tasks);
     fault_open(L);
     source_open(L);
+    pair_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);
     sandbox_open(L);

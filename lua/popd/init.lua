@@ -71,6 +71,20 @@ popd.listen = require("popd.listen")
 -- @treturn server a server that is down
 popd.new = server.new
 
+--- Makes a server that needs no network, and a client of it: for specs.
+-- @function mock
+-- @tparam[opt] table options as for `new`
+-- @return see `popd.mock`
+popd.mock = require("popd.mock").new
+
+--- Checks a storage by real sessions.
+-- @function check
+-- @param storage as the option takes it
+-- @tparam table options see `popd.check`
+-- @treturn boolean true, or nil
+-- @treturn table the report: an array of `{ rule =, call =, got = }`
+popd.check = require("popd.check").run
+
 --- Finds a server by its name.
 -- @function server
 -- @string name
