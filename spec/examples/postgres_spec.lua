@@ -1,3 +1,4 @@
+local popd = require("popd")
 local postgres = require("spec.support.postgres")
 local program = require("spec.support.program")
 
@@ -196,6 +197,19 @@ describe("the example postgres.lua", function()
       assert.equal("+OK 2 77", next_one:say("STAT"))
       assert.is_true(refused(connect))
       assert.equal("2", query("SELECT count(*) FROM mail"))
+   end)
+
+   it_with_database("passes popd.check", function()
+      local before, path = arg, package.path
+      rawset(_G, "arg", { database })
+      package.path = "examples/?.lua;" .. path
+      local store = popd.thread("postgres_store", { threads = 2 })
+      rawset(_G, "arg", before)
+      package.path = path
+      popd.log_to(nil, "none")
+      local _, mbox = store.lookup("joe")
+      local ok, report = popd.check(store, { mbox = mbox, destructive = true })
+      assert.is_true(ok, tostring(report))
    end)
 
    it_with_database("starts without the database, and says so to who logs in", function()
