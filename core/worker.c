@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum turn_of { WORKER_RESTS, WORKER_WORKS, WORKER_FINISHED };
+enum worker_state { WORKER_RESTS, WORKER_WORKS, WORKER_FINISHED };
 
 /* Two hold it, the loop's side and the thread; the last one frees it. */
 struct worker {
@@ -27,7 +27,7 @@ struct worker {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t more;  /* it works, or is to end */
     pthread_cond_t gone;
-    enum turn_of turn;
+    enum worker_state state;
     bool closing, ended;
 
     struct buf in, out; /* the thread's while it works, else the loop's side's */
@@ -199,9 +199,9 @@ hand_over(struct worker *w)
     bool closing;
 
     pthread_mutex_lock(&w->lock);
-    w->turn = WORKER_FINISHED;
+    w->state = WORKER_FINISHED;
     ring(w);
-    while (!w->closing && w->turn != WORKER_WORKS)
+    while (!w->closing && w->state != WORKER_WORKS)
         pthread_cond_wait(&w->more, &w->lock);
     closing = w->closing;
     pthread_mutex_unlock(&w->lock);
@@ -307,7 +307,7 @@ new_worker(struct workers *ws)
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->more, NULL);
     init_gone(&w->gone);
-    w->turn = WORKER_WORKS;
+    w->state = WORKER_WORKS;
     w->workers = ws;
     return w;
 }
@@ -369,7 +369,7 @@ worker_give(struct worker *w, struct buf *in)
 {
     pthread_mutex_lock(&w->lock);
     w->in = *in;
-    w->turn = WORKER_WORKS;
+    w->state = WORKER_WORKS;
     pthread_cond_signal(&w->more);
     pthread_mutex_unlock(&w->lock);
     *in = (struct buf){0};
@@ -413,13 +413,13 @@ take(struct worker *w, struct buf *in, struct buf *out, bool *failed, bool *ende
 
     pthread_mutex_lock(&w->lock);
     *ended = w->ended;
-    finished = w->turn == WORKER_FINISHED;
+    finished = w->state == WORKER_FINISHED;
     if (finished) {
         *in = w->in;
         *out = w->out;
         *failed = w->failed;
         w->in = w->out = (struct buf){0};
-        w->turn = WORKER_RESTS;
+        w->state = WORKER_RESTS;
     }
     pthread_mutex_unlock(&w->lock);
     return finished;
