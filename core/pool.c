@@ -1,6 +1,5 @@
 #include "pool.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
@@ -339,17 +338,8 @@ drop_all(struct pool *p, struct pool_list *list)
     }
 }
 
-/* The code that a thread will return to stays, whoever unloads the module. */
-static void
-pin_code(void)
-{
-    Dl_info info;
-
-    if (dladdr(__extension__(void *) pin_code, &info) && info.dli_fname)
-        dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
-}
-
-/* Leaves a thread to its work, if that may be.  Called with the lock.  The job
+/* Leaves a thread to its work, if that may be: core.so is linked so that it is
+ * never unloaded.  Called with the lock.  The job
  * is not looked at again: the thread may be through already. */
 static bool
 leave_behind(struct pool *p, struct pool_thread *thread)
@@ -359,9 +349,8 @@ leave_behind(struct pool *p, struct pool_thread *thread)
 
     if (!job || !job->orphan)
         return false;
-    pin_code(); /* while the thread still needs the lock to get out of it */
     if (!decide(job, FATE_ORPHAN))
-        return false;
+        return false; /* it is about to hand over */
     if (wanted)
         unwant(p);
     return true;
