@@ -72,8 +72,8 @@ end
 local function x_uidl(message)
    local head_end = message:find("\r?\n\r?\n")
    local head = "\n" .. (head_end and message:sub(1, head_end) or message)
-   local value = head:match("\n[Xx]%-[Uu][Ii][Dd][Ll]:[ \t]*([^\r\n]*)")
-   return value and value ~= "" and value or nil
+   local value = head:match("\n[Xx]%-[Uu][Ii][Dd][Ll]:([^\r\n]*)")
+   return value and value:match("^%s*(.-)%s*$"):match("^.+$")
 end
 
 -- Lists -----------------------------------------------------------------------

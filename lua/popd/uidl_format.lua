@@ -7,13 +7,14 @@ local core = require("popd.core")
 
 local uidl_format = {}
 
--- What the letters stand for; in 2.3 the names go too, in 2.4 nothing else.
+-- What the letters of 2.3 stand for, and the names of 2.4.
 local VARIABLES = { u = "uid", v = "uidvalidity", f = "filename", g = "guid", m = "md5" }
 local NAMES = { uid = true, uidvalidity = true, filename = true, guid = true, md5 = true }
 
 local DIGESTS = { md5 = "MD5", sha1 = "SHA-1", sha256 = "SHA-256", sha384 = "SHA-384", sha512 = "SHA-512" }
 
 local WIDTH_MAX = 255
+local MODULUS_MAX = 0x7fffffff
 local MODIFIERS_MAX = 10
 
 local function to_hex(octets)
@@ -118,20 +119,6 @@ local function variable(name)
    end
 end
 
--- `uid`, or `md5:filename`.  Returns a function of the values and the variable.
-local function long_variable(text)
-   if NAMES[text] then
-      return variable(text), text
-   end
-   local digest, name = text:match("^(%w+):(%l+)$")
-   if not DIGESTS[digest] or not NAMES[name] then
-      return nil, ("'%%{%s}' is not known here"):format(text)
-   end
-   return function(values)
-      return to_hex(core.digest(DIGESTS[digest], tostring(values[name])))
-   end, name
-end
-
 -- The filters of 2.4, made by their argument.
 local FILTERS = {
    lower = function() return string.lower end,
@@ -159,7 +146,7 @@ for name, kind in pairs(DIGESTS) do
    end
 end
 
--- `uid | hex(8)`: what stands between the braces in 2.4.
+-- `uid` or `uid | hex(8)`: what stands between the braces in 2.4.
 local function pipeline(text)
    local steps = {}
    local name, rest = text:match("^%s*(%l+)%s*(.-)%s*$")
@@ -200,7 +187,7 @@ end
 
 -- `[-][0]width[.[0][-]width]` in front of the modifiers; a sign without a dot
 -- has no effect, as in Dovecot.  Returns `{ offset, width, zeros }`, and where
--- it ends; nil where a number is too large.
+-- it ends.
 local function size_at(format, at)
    local sign, zero, width, next_at = format:match("^(%-?)(0?)(%d*)()", at)
    local size = { offset = 0, width = tonumber(width) or 0, zeros = zero == "0" }
@@ -210,8 +197,16 @@ local function size_at(format, at)
       width = tonumber(width) or 0
       size.width, size.zeros = sign == "-" and -width or width, zero == "0"
    end
-   local largest = math.max(math.abs(size.offset), math.abs(size.width))
-   return largest <= WIDTH_MAX and size or nil, next_at
+   return size, next_at
+end
+
+-- Of a hash the width is a modulus, which may be any.
+local function is_sound(size, modifiers)
+   local width_max = WIDTH_MAX
+   for _, modify in ipairs(modifiers) do
+      width_max = (modify == MODIFIERS.H or modify == MODIFIERS.N) and MODULUS_MAX or width_max
+   end
+   return math.abs(size.offset) <= WIDTH_MAX and math.abs(size.width) <= width_max
 end
 
 local function percent()
@@ -235,7 +230,7 @@ local function value_at(format, at)
    if not inside then
       return nil, "a '{' without its '}'"
    end
-   local value, name = (inside:find("|", 1, true) and pipeline or long_variable)(inside)
+   local value, name = pipeline(inside)
    return value, value and after or name, name, NAMES[inside]
 end
 
@@ -244,10 +239,10 @@ end
 local function parse_field(format, at)
    local size, modifiers, value, name, whole
    size, at = size_at(format, at)
-   if not size then
+   modifiers, at = modifiers_at(format, at)
+   if not is_sound(size, modifiers) then
       return nil, ("a width above %d"):format(WIDTH_MAX)
    end
-   modifiers, at = modifiers_at(format, at)
    value, at, name, whole = value_at(format, at)
    if not value then
       return nil, at

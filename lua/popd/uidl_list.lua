@@ -74,10 +74,10 @@ local function fields_at(text, at, to)
          return nil
       end
       local name = FIELDS[letter] or letter
-      fields[name] = value
       if NUMBERS[name] then
-         fields[name] = #value <= 18 and value:find("^%d+$") and math.tointeger(tonumber(value)) or nil
+         value = #value <= 18 and value:find("^%d+$") and math.tointeger(tonumber(value)) or nil
       end
+      fields[name] = fields[name] or value -- of two of a kind Dovecot takes the first
       at = next_at
    end
    return fields, at + 1
