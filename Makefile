@@ -103,6 +103,7 @@ test-debian13:
 ## make peers      installs the servers that specs compare with; starts none
 peers:
 	@.ci/setup peers
+	@.ci/peers-courier
 
 # Under a sanitizer the program itself runs the specs: its runtime must come
 # first in a process, and preloading it would reach the clients that specs start.

@@ -241,8 +241,10 @@ end
 -- That is a fault, since without it every unique-id would be another.
 local function read_text(path)
    local st, err, code = fs.stat(path)
-   if not st then
-      return code == "ENOENT" and false or nil, err
+   if code == "ENOENT" then
+      return false
+   elseif not st then
+      return nil, err
    elseif st.type ~= "file" then
       return nil, path .. ": no regular file"
    elseif st.size > LIST_MAX then

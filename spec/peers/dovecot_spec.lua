@@ -285,7 +285,7 @@ describe("a Maildir that Dovecot served", function()
          files.run("mkdir %s/control", mail)
          local told = by_dovecot { mail_location = ("maildir:%s/%%u:CONTROL=%s/control/%%u"):format(mail, mail) }
          assert.is_false(files.exists(list_path()))
-         assert.same(told, by_popd(("{ style = 'dovecot', file = '%s/control/%%s/dovecot-uidlist' }"):format(mail)))
+         assert.same(told, by_popd(("{ style = 'dovecot', file = '%s/control/%%s/.INBOX/dovecot-uidlist' }"):format(mail)))
       end))
 
       it("keeps unique-ids while Dovecot goes on with IMAP, from a copy of the list", needs(function()
