@@ -23,7 +23,9 @@
 local core = require("popd.core")
 local format_of = require("popd.uidl_format").parse
 local fs = require("popd.fs")
+local handle = require("popd.handle")
 local lists = require("popd.uidl_list")
+local map = require("popd.uidl_map")
 local memory = require("popd.uidl_memory")
 
 local uidl = {}
@@ -53,6 +55,13 @@ local REFUSAL = "the unique-ids of this mailbox have changed; the administrator 
 -- Gives the others their turn; the time does not count against the callback.
 local function breathe()
    core.pause(0)
+end
+
+-- The same in a loop, now and then.
+local function give_way(i)
+   if i % SLICE == 0 then
+      breathe()
+   end
 end
 
 -- Single unique-ids -----------------------------------------------------------
@@ -104,33 +113,38 @@ end
 
 -- What the list says of its entry k.
 local function raw_id(list, k)
-   return list.id and list.id[k] or dovecot_id(list, k)
+   return (list.uidvalidities and lists.courier_id or dovecot_id)(list, k)
 end
 
--- The unique-ids of a list whose entries might share one: by entry, and a set of
--- all.  The second entry of one gets "-2", as with Dovecot's
+-- Notes a unique-id; a further one of its kind gets its number.
+local function count_up(counts, id)
+   local n = counts:get(id)
+   while n do
+      counts:set(id, n + 1)
+      id = ("%s-%d"):format(id, n + 1)
+      n = counts:get(id)
+   end
+   counts:set(id, 1)
+   return id
+end
+
+-- Where entries of a list might share a unique-id: those that get another, by
+-- entry, and a map of all.  The second entry of one gets "-2", as with Dovecot's
 -- pop3_uidl_duplicates=rename, which counts the messages that are left, though.
 local function claim(list)
-   local ids, counts = {}, {}
+   local others, counts = {}, map.new()
    for k = 1, list.count do
       local id = list.name[k] and raw_id(list, k)
-      while id and counts[id] do
-         counts[id] = counts[id] + 1
-         id = ("%s-%d"):format(id, counts[id])
-      end
-      if id then
-         ids[k], counts[id] = id, 1
-      end
-      if k % SLICE == 0 then
-         breathe()
-      end
+      local own = id and count_up(counts, id)
+      others[k] = own ~= id and own or nil
+      give_way(k)
    end
-   return ids, counts
+   return others, counts
 end
 
 -- The unique-id of message i, not yet made fit.
 local function id_of(list, name, i, message)
-   local k = list.index[name]
+   local k = list.index:get(name)
    if k and list.scheme.xuidl and not list.pop3[k] and message then
       local text = message(i)
       local id = text and x_uidl(text)
@@ -139,25 +153,27 @@ local function id_of(list, name, i, message)
       end
    end
    if k then
-      return list.claimed and list.claimed[k] or raw_id(list, k)
+      return list.others and list.others[k] or raw_id(list, k)
    end
    local id = unlisted_id(list, name)
    -- A list that names this unique-id gave it to another message.
-   return list.counts and list.counts[id] and fs.sha256(name .. "\0") or id
+   return list.counts and list.counts:get(id) and fs.sha256(name .. "\0") or id
+end
+
+local function to_hex(octets)
+   return ("%02x"):rep(#octets):format(octets:byte(1, -1))
 end
 
 local function digest_of(list, name, i, message)
    local text = message and message(i)
-   return text and (core.digest(list.scheme.digest, text):gsub(".", function(octet)
-      return ("%02x"):format(octet:byte())
-   end)) or name
+   return text and to_hex(core.digest(list.scheme.digest, text)) or name
 end
 
 -- Makes the ones that are still alike differ: the first keeps its own.  Of a
 -- digest it does not matter which of them is the first, as they are the same.
 local function part(list, id, name, seen)
    local alike, n = id, 1
-   while seen[id] do
+   while seen:get(id) do
       n = n + 1
       id = list.scheme.digest and uidl.fit(("%s-%d"):format(alike, n)) or fs.sha256(id .. "\0" .. name)
    end
@@ -172,18 +188,17 @@ end
 -- `sha256`, `xuidl`)
 -- @treturn table unique-ids, in the same order; all different
 function List:ids(names, message)
-   local scheme, ids, seen = self.scheme, {}, {}
+   local scheme, ids, seen = self.scheme, {}, map.new()
    local make = scheme.digest and digest_of or id_of
    for i, name in ipairs(names) do
       local id = scheme.override and scheme.override(name, self.dir) or make(self, name, i, message)
       id = uidl.fit(id)
-      if seen[id] then
+      if seen:get(id) then
          id = part(self, id, name, seen)
       end
-      ids[i], seen[id] = id, true
-      if i % SLICE == 0 or scheme.reads then
-         breathe()
-      end
+      ids[i] = id
+      seen:set(id, true)
+      give_way(scheme.reads and 0 or i)
    end
    return ids
 end
@@ -218,28 +233,70 @@ function List:arrange(names)
       return nil
    end
    local places, found, rest = {}, {}, {}
+   for k = 1, self.count do
+      places[k] = false -- in this order a table grows without being moved about
+   end
    for i, name in ipairs(names) do
-      local k = self.index[name]
+      local k = self.index:get(name)
       if k and not places[k] then
          places[k] = i
       else
          rest[#rest + 1] = i
       end
+      give_way(i)
    end
    for _, k in ipairs(by_order(self, places)) do
-      found[#found + 1], places[k] = places[k], nil
+      found[#found + 1], places[k] = places[k], false
    end
    for k = 1, self.count do
-      found[#found + 1] = places[k]
+      found[#found + 1] = places[k] or nil
    end
    return table.move(rest, 1, #rest, #found + 1, found)
 end
 
 -- Reading lists -----------------------------------------------------------------
 
--- A list's text; false: there is none; nil and the reason: it cannot be read.
--- That is a fault, since without it every unique-id would be another.
-local function read_text(path)
+local function complain(path, reason)
+   core.log("warning", "a list of unique-ids cannot be used as it is; messages that it should name get others", {
+      file = path, reason = reason,
+   })
+end
+
+-- A list's octets, piece by piece; the others get their turn in between.
+local function pieces(path)
+   local pull, close = handle.pull { path = path, follow = false }
+   local octets = 0
+   return pull and function()
+      breathe()
+      local piece = pull()
+      octets = octets + #(piece or "")
+      return octets <= LIST_MAX and piece or nil
+   end, close
+end
+
+local function parse(style, path)
+   local pull, close = pieces(path)
+   if not pull then
+      return nil, close
+   end
+   local ok, list, why = pcall(style.parse, pull)
+   if close then
+      close()
+   end
+   if not ok then
+      return nil, list
+   elseif not list then
+      complain(path, why)
+   elseif list.bad then
+      complain(path, ("%d lines are broken; the first is line %d"):format(list.bad, list.first_bad))
+   end
+   return list or false
+end
+
+-- The list; false: there is none that can be used; nil and the reason: there is
+-- one that cannot be read.  That is a fault, since without it every unique-id
+-- would be another.
+local function read_list(style, path)
    local st, err, code = fs.stat(path)
    if code == "ENOENT" then
       return false
@@ -250,24 +307,7 @@ local function read_text(path)
    elseif st.size > LIST_MAX then
       return nil, ("%s: more than %d octets"):format(path, LIST_MAX)
    end
-   return fs.read(path, LIST_MAX)
-end
-
-local function complain(path, reason)
-   core.log("warning", "a list of unique-ids cannot be used as it is; messages that it should name get others", {
-      file = path, reason = reason,
-   })
-end
-
--- What a list's text says; nothing where it cannot be understood.
-local function parse(style, path, text)
-   local list, why = style.parse(text, breathe)
-   if not list then
-      complain(path, why)
-   elseif list.bad then
-      complain(path, ("%d lines are broken; the first is line %d"):format(list.bad, list.first_bad))
-   end
-   return list
+   return parse(style, path)
 end
 
 local Scheme = {}
@@ -284,16 +324,16 @@ function Scheme:read(dir, file)
    if self.parse then
       local path = file or self.file
       path = path:sub(1, 1) == "/" and path or dir .. "/" .. path
-      local text, err = read_text(path)
-      if text == nil then
+      local err
+      list, err = read_list(self, path)
+      if list == nil then
          return nil, err
       end
-      list = text and parse(self, path, text)
    end
-   list = setmetatable(list or { index = {} }, List)
+   list = setmetatable(list or { index = map.new() }, List)
    list.scheme, list.dir, list.values = self, dir, { uidvalidity = list.uidvalidity }
-   if list.count and (self.parse == lists.courier or not self.needs.exact or next(list.pop3)) then
-      list.claimed, list.counts = claim(list)
+   if list.may_repeat or list.count and self.needs and not self.needs.exact then
+      list.others, list.counts = claim(list)
    end
    return list
 end
@@ -347,9 +387,9 @@ end
 
 -- Making schemes ------------------------------------------------------------------
 
-local function choices(map)
+local function choices(known)
    local names = {}
-   for name in pairs(map) do
+   for name in pairs(known) do
       names[#names + 1] = name
    end
    table.sort(names)

@@ -18,9 +18,7 @@ local MODULUS_MAX = 0x7fffffff
 local MODIFIERS_MAX = 10
 
 local function to_hex(octets)
-   return (octets:gsub(".", function(octet)
-      return ("%02x"):format(octet:byte())
-   end))
+   return ("%02x"):rep(#octets):format(octets:byte(1, -1))
 end
 
 local function zeros(text, width)

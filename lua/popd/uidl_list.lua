@@ -4,20 +4,21 @@
 -- may own their Maildirs, so nothing in it is trusted: what is malformed is
 -- skipped and counted, and no line takes longer than its length.
 --
--- Entries are numbered as they stand in the list.  A list is a table with
+-- A list comes as a string, or as a function that returns one piece after the
+-- other, and nil; it may wait in between.  Entries are numbered as they stand in
+-- the list.  What comes out is a table with
 --
 -- - `count`: how many entries; `name[k]`: the base name of entry k, false where a later one has taken its place
--- - `index[name]`: the entry's number
+-- - `index`: a map (`popd.uidl_map`) from a name to the entry's number
+-- - `may_repeat`: whether two entries might have one unique-id, in spite of their UIDs
 -- - `bad`, `first_bad`: how many lines were skipped, and the first one's number; nil where none was
 -- @module popd.uidl_list
+local map = require("popd.uidl_map")
+
 local uidl_list = {}
 
 local LINE_MAX = 4096 -- octets; a file name has 255 at most
-local SLICE = 32768 -- octets of a list between two calls of `breathe`
 local UID_MAX = 4294967294
-
-local function nothing()
-end
 
 local function skip(list, number)
    list.bad = (list.bad or 0) + 1
@@ -26,36 +27,69 @@ end
 
 -- Adds an entry.  A later one of the same name takes the place of an earlier one.
 local function add(list, name)
-   local k, before = list.count + 1, list.index[name]
+   local k, before = list.count + 1, list.index:get(name)
    if before then
       list.name[before] = false
    end
-   list.count, list.name[k], list.index[name] = k, name, k
+   list.count, list.name[k] = k, name
+   list.index:set(name, k)
    return k
 end
 
--- Calls take(from, to) for each whole line behind `at`.  What is behind the last
--- line's end was not written to its end.
-local function each_line(text, at, list, take, breathe)
-   local number, pause_at = at == 1 and 0 or 1, at + SLICE
-   while true do
-      local stop = text:find("\n", at, true)
-      if not stop then
-         break
-      end
-      number = number + 1
-      if stop - at > LINE_MAX or not take(at, stop - 1) then
-         skip(list, number)
+-- Takes the whole lines of a piece from `at` on.  Returns where what is left starts.
+local function take_lines(list, text, at)
+   local stop = text:find("\n", at, true)
+   while stop do
+      list.lines = list.lines + 1
+      if stop - at > LINE_MAX or not list.take(list, text, at, stop - 1) then
+         skip(list, list.lines)
       end
       at = stop + 1
-      if at > pause_at then
-         pause_at = at + SLICE
-         breathe()
+      stop = text:find("\n", at, true)
+   end
+   return at
+end
+
+-- The first line: a new list and where its entries start; or nil and why it is none.
+local function begin(text, start)
+   local stop = text:find("\n", 1, true) or 0
+   local list, why = start(stop <= LINE_MAX and text:sub(1, stop - 1) or "")
+   if not list then
+      return nil, why
+   end
+   list.name, list.index, list.count, list.lines = {}, map.new(), 0, list.has_header and 1 or 0
+   return list, list.has_header and stop + 1 or 1
+end
+
+-- Reads a list piece by piece; start(line) makes it from its first line.
+local function read(pull, start)
+   if type(pull) == "string" then
+      local text = pull
+      pull = function()
+         local piece = text
+         text = nil
+         return piece
       end
    end
-   if at <= #text then
-      skip(list, number + 1)
+   local list, rest = nil, ""
+   for piece in pull do
+      local text, at = rest .. piece, 1
+      if not list and (#text > LINE_MAX or text:find("\n", 1, true)) then
+         list, at = begin(text, start)
+         if not list then
+            return nil, at
+         end
+      end
+      at = list and take_lines(list, text, at) or 1
+      -- A line that is too long need not be kept to be known for it.
+      rest = text:sub(at, at + LINE_MAX + 1)
    end
+   if list and rest ~= "" then
+      skip(list, list.lines + 1) -- it was not written to its end
+   elseif not list then
+      return nil, rest == "" and "it is empty" or "its first line has no end"
+   end
+   return list
 end
 
 -- dovecot-uidlist -------------------------------------------------------------
@@ -95,31 +129,28 @@ local function take_name(list, uid, text, at, to)
    return k
 end
 
-local function take_plain(list, text)
-   return function(from, to)
-      local uid, at = text:match("^(%d+) +()", from)
-      return uid and take_name(list, uid, text, at, to)
-   end
+local function take_plain(list, text, from, to)
+   local uid, at = text:match("^(%d+) +()", from)
+   return uid and take_name(list, uid, text, at, to)
 end
 
-local function take_extended(list, text)
-   return function(from, to)
-      local uid, at = text:match("^(%d+) +:()", from)
-      if uid then
-         return take_name(list, uid, text, at, to)
-      end
-      local fields
-      uid, at = text:match("^(%d+) +()", from)
-      if uid then
-         fields, at = fields_at(text, at, to)
-      end
-      local k = fields and take_name(list, uid, text, at, to)
-      for name, value in pairs(k and fields or {}) do
-         list[name] = list[name] or {}
-         list[name][k] = value
-      end
-      return k
+local function take_extended(list, text, from, to)
+   local uid, at = text:match("^(%d+) +:()", from)
+   if uid then
+      return take_name(list, uid, text, at, to)
    end
+   local fields
+   uid, at = text:match("^(%d+) +()", from)
+   if uid then
+      fields, at = fields_at(text, at, to)
+   end
+   local k = fields and take_name(list, uid, text, at, to)
+   list.may_repeat = list.may_repeat or k and fields.pop3 ~= nil
+   for name, value in pairs(k and fields or {}) do
+      list[name] = list[name] or {}
+      list[name][k] = value
+   end
+   return k
 end
 
 -- `1 uidvalidity next`
@@ -146,21 +177,7 @@ local function is_32_bits(digits)
    return n and n > 0 and n <= 0xffffffff and n or nil
 end
 
--- The first line, and where the second starts.
-local function first_line(text)
-   local stop = text:find("\n", 1, true)
-   return stop and stop <= LINE_MAX and text:sub(1, stop - 1) or "", (stop or #text) + 1
-end
-
---- Reads a `dovecot-uidlist`, versions 1 and 3.
---
--- Besides what every list has: `uidvalidity`; `uid[k]`; and, where an entry has
--- them, `pop3[k]` (`""` stands for the base name), `order[k]`, `guid[k]`, `sent[k]` and `stored[k]` (octets).
--- @string text
--- @tparam[opt] function breathe called now and then, between two lines
--- @treturn table the list, or nil and why it is none
-function uidl_list.dovecot(text, breathe)
-   local line, at = first_line(text)
+local function start_dovecot(line)
    local version = VERSIONS[line:match("^(%d) ")]
    if not version then
       return nil, "no list of version 1 or 3"
@@ -170,12 +187,20 @@ function uidl_list.dovecot(text, breathe)
    if not uidvalidity or not next_uid then
       return nil, "its header is broken"
    end
-   local list = {
-      uidvalidity = uidvalidity, count = 0, last_uid = 0, name = {}, index = {}, uid = {},
+   return {
+      take = version.take, has_header = true, uidvalidity = uidvalidity, last_uid = 0, uid = {},
       pop3 = {}, order = {}, guid = {}, sent = {}, stored = {},
    }
-   each_line(text, at, list, version.take(list, text), breathe or nothing)
-   return list
+end
+
+--- Reads a `dovecot-uidlist`, versions 1 and 3.
+--
+-- Besides what every list has: `uidvalidity`; `uid[k]`; and, where an entry has
+-- them, `pop3[k]` (`""` stands for the base name), `order[k]`, `guid[k]`, `sent[k]` and `stored[k]` (octets).
+-- @tparam string|function pull
+-- @treturn table the list, or nil and why it is none
+function uidl_list.dovecot(pull)
+   return read(pull, start_dovecot)
 end
 
 -- courierpop3dsizelist ----------------------------------------------------------
@@ -187,14 +212,16 @@ local function quoted(name)
    end))
 end
 
--- A number as C would print it again.
-local function plain(digits)
-   return digits:byte() == 0x30 and digits:match("^0*(%d.*)$") or digits
-end
-
-local function numbered(name, uid, uidvalidity)
-   uid, uidvalidity = plain(uid or "0"), plain(uidvalidity or "0")
-   return uid == "0" and quoted(name) or uidvalidity == "0" and "UID" .. uid or ("UID%s-%s"):format(uid, uidvalidity)
+--- The unique-id that Courier gave to an entry of its list.
+-- @tparam table list
+-- @int k the entry's number
+-- @treturn string
+function uidl_list.courier_id(list, k)
+   local uid, uidvalidity = list.uid[k], list.uidvalidities[k]
+   if uid == 0 then
+      return quoted(list.name[k])
+   end
+   return uidvalidity == 0 and ("UID%d"):format(uid) or ("UID%d-%d"):format(uid, uidvalidity)
 end
 
 -- What stands behind a name, by the version of the list: size, uid and uidvalidity.
@@ -205,10 +232,14 @@ local ENTRIES = {
    ["3"] = "^(.+) (%d+) (%d+):(%d+):%d$",
 }
 
-local DIGITS_MAX = 20 -- of 64 bits
+local DIGITS_MAX = 18 -- of 63 bits
 
 local function is_short(digits)
    return not digits or #digits <= DIGITS_MAX
+end
+
+local function number_of(digits)
+   return math.tointeger(tonumber(digits or "0"))
 end
 
 local function courier_version(line)
@@ -218,30 +249,35 @@ local function courier_version(line)
    return line:match("^/(1) %d+%s*$") or line:match("^/([23]) %d+ %d+%s*$")
 end
 
---- Reads a `courierpop3dsizelist`, versions 0 (without a header) to 3.
---
--- Besides what every list has: `id[k]`, the unique-id that Courier gave it.
--- @string text
--- @tparam[opt] function breathe called now and then, between two lines
--- @treturn table the list, or nil and why it is none
-function uidl_list.courier(text, breathe)
-   local line, at = first_line(text)
+local function take_courier(list, text, from, to)
+   local file, size, uid, uidvalidity = text:sub(from, to):match(list.entry)
+   local name = file and file:match("^[^:/]+")
+   if not name or not (is_short(size) and is_short(uid) and is_short(uidvalidity)) then
+      return false
+   end
+   local k = add(list, name)
+   uid = number_of(uid)
+   list.uid[k], list.uidvalidities[k] = uid, number_of(uidvalidity)
+   list.may_repeat = list.may_repeat or list.known[uid]
+   list.known[uid] = uid ~= 0
+   return true
+end
+
+local function start_courier(line)
    local version = courier_version(line)
    if not version then
       return nil, "no list of version 0 to 3"
    end
-   local list = { count = 0, name = {}, index = {}, id = {} }
-   local entry = ENTRIES[version]
-   each_line(text, version == "0" and 1 or at, list, function(from, to)
-      local file, size, uid, uidvalidity = text:sub(from, to):match(entry)
-      local name = file and file:match("^[^:/]+")
-      if not name or not (is_short(size) and is_short(uid) and is_short(uidvalidity)) then
-         return false
-      end
-      list.id[add(list, name)] = numbered(name, uid, uidvalidity)
-      return true
-   end, breathe or nothing)
-   return list
+   return { take = take_courier, has_header = version ~= "0", entry = ENTRIES[version], uid = {}, uidvalidities = {}, known = {} }
+end
+
+--- Reads a `courierpop3dsizelist`, versions 0 (without a header) to 3.
+--
+-- Besides what every list has: `uid[k]` and `uidvalidities[k]`, of which `courier_id` makes unique-ids.
+-- @tparam string|function pull
+-- @treturn table the list, or nil and why it is none
+function uidl_list.courier(pull)
+   return read(pull, start_courier)
 end
 
 return uidl_list
