@@ -52,8 +52,8 @@ end
 
 -- The first line: a new list and where its entries start; or nil and why it is none.
 local function begin(text, start)
-   local stop = text:find("\n", 1, true) or 0
-   local list, why = start(stop <= LINE_MAX and text:sub(1, stop - 1) or "")
+   local stop = text:find("\n", 1, true)
+   local list, why = start(stop and stop <= LINE_MAX and text:sub(1, stop - 1) or "")
    if not list then
       return nil, why
    end
@@ -268,7 +268,10 @@ local function start_courier(line)
    if not version then
       return nil, "no list of version 0 to 3"
    end
-   return { take = take_courier, has_header = version ~= "0", entry = ENTRIES[version], uid = {}, uidvalidities = {}, known = {} }
+   return {
+      take = take_courier, has_header = version ~= "0", entry = ENTRIES[version],
+      uid = {}, uidvalidities = {}, known = {},
+   }
 end
 
 --- Reads a `courierpop3dsizelist`, versions 0 (without a header) to 3.
