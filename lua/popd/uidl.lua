@@ -207,9 +207,10 @@ end
 local function by_order(list, places)
    local numbers, at = {}, {}
    for k, number in pairs(list.order) do
+      if places[k] and not at[number] then
+         numbers[#numbers + 1], at[number] = number, {}
+      end
       if places[k] then
-         numbers[#numbers + 1] = at[number] and nil or number
-         at[number] = at[number] or {}
          table.insert(at[number], k)
       end
    end

@@ -147,7 +147,7 @@ end
 -- `uid` or `uid | hex(8)`: what stands between the braces in 2.4.
 local function pipeline(text)
    local steps = {}
-   local name, rest = text:match("^%s*(%l+)%s*(.-)%s*$")
+   local name, rest = text:match("^%s*(%w+)%s*(.-)%s*$")
    if not NAMES[name] then
       return nil, ("'%%{%s}' is not known here"):format(text)
    end

@@ -93,8 +93,12 @@ function uidl_memory.write(dir, names, ids)
    if code == "EEXIST" and fs.unlink(fresh) then -- a crash left it there
       ok, err, code = fs.write(fresh, text)
    end
-   if ok then
-      ok, err, code = fs.rename(fresh, dir .. "/" .. FILE)
+   if not ok then
+      return nil, err, code
+   end
+   ok, err, code = fs.rename(fresh, dir .. "/" .. FILE)
+   if not ok then
+      fs.unlink(fresh)
    end
    return ok, err, code
 end
