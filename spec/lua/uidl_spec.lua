@@ -366,6 +366,24 @@ describe("popd.maildir with unique-ids of other servers", function()
       end)
    end
 
+   for _, style in ipairs { "name", "dovecot", "cyrus", "courier", "md5", "sha1", "sha256" } do
+      it("keeps what popd.check looks at (" .. style .. ")", function()
+         put("new/2.b", "new/1.a", "cur/3.c:2,S")
+         files.put(dir .. "/courierpop3dsizelist", "/3 9 17\n1.a 17 4:17:0\n2.b:2,S 17 5:17:0\n")
+         list(HEADER .. "1 PUID1-1 O2 :1.a\n2 O1 :2.b:2,S\n3 :3.c\n4 :4.d\n")
+         files.run("mkdir -p %s/ann/new", root)
+         local delivered = 0
+         local ok, report = popd.check(new(style), {
+            mbox = "joe", other = "ann", destructive = true,
+            put = function(mbox, text)
+               delivered = delivered + 1
+               files.put(("%s/%s/new/17%08d.M1P1.host"):format(root, mbox, delivered), text)
+            end,
+         })
+         assert.is_true(ok, not ok and report[1].rule .. ": " .. report[1].call .. ": " .. report[1].got or nil)
+      end)
+   end
+
    it("numbers them as the other server did, and fetches and deletes the right ones", function()
       put("new/1.a", "new/2.b", "new/5.e")
       files.put(dir .. "/new/3.c", "third")
