@@ -227,16 +227,13 @@ end
 
 -- Puts the messages into the order that a list of unique-ids has for them.
 local function arrange(session, known)
-   local names = {}
-   for id, file in ipairs(session.files) do
+   local names, files = {}, session.files
+   for id, file in ipairs(files) do
       names[id] = base_of(file)
    end
-   local order, files = known:arrange(names), session.files
-   if order then
-      session.files = {}
-      for id, before in ipairs(order) do
-         session.files[id] = files[before]
-      end
+   session.files = {}
+   for id, before in ipairs(known:arrange(names)) do
+      session.files[id] = files[before]
    end
 end
 
@@ -258,7 +255,9 @@ local function open(session, known)
       end
    end
    sort_by_delivery(session.files)
-   arrange(session, known)
+   if known.order then
+      arrange(session, known)
+   end
    session.links = by_number(session.links, session.files)
    session.twins = by_number(session.twins, session.files)
    return true
@@ -408,19 +407,6 @@ local function identify_all(session, known, scheme)
    session.names, session.ids, session.seen = names, ids, seen
 end
 
--- Has the unique-ids of the messages that are left remembered.
-local function remember(session, scheme)
-   local names, ids = {}, {}
-   for id, name in ipairs(session.names or {}) do
-      if not session.gone[id] then
-         names[#names + 1], ids[#ids + 1] = name, session.ids[id]
-      end
-   end
-   if names[1] then
-      scheme:remember(session.dir, session.seen, names, ids)
-   end
-end
-
 -- Unlinks every name that a message has.  True also if it was gone already.
 local function remove(session, id)
    local removed, err = with_path(session, id, fs.unlink)
@@ -521,6 +507,12 @@ function maildir.new(options)
       return ok, err
    end
 
+   local function remember(session)
+      if session.ids then
+         scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
+      end
+   end
+
    -- Locks the Maildir and lists it.
    local function claim(session, mbox)
       local lock, err, code = take_lock(lock_path, session.dir)
@@ -576,7 +568,7 @@ function maildir.new(options)
       local session = sessions[mbox]
       sessions[mbox] = nil
       if session and session.lock then
-         local ok, err = pcall(remember, session, scheme)
+         local ok, err = pcall(remember, session)
          session.lock:release()
          if not ok then
             error(err, 0)

@@ -193,11 +193,13 @@ function List:ids(names, message)
    for i, name in ipairs(names) do
       local id = scheme.override and scheme.override(name, self.dir) or make(self, name, i, message)
       id = uidl.fit(id)
-      if seen:get(id) then
+      if not scheme.distinct and seen:get(id) then
          id = part(self, id, name, seen)
       end
       ids[i] = id
-      seen:set(id, true)
+      if not scheme.distinct then
+         seen:set(id, true)
+      end
       give_way(scheme.reads and 0 or i)
    end
    return ids
@@ -228,7 +230,8 @@ end
 -- in the order that they have.
 -- @function List:arrange
 -- @tparam table names of the messages
--- @treturn table the messages' numbers in `names`, in that order; nil: the order that they have
+-- @treturn table the messages' numbers in `names`, in that order; nil: the order that they have, which is so where
+-- `list.order` is nil
 function List:arrange(names)
    if not self.order then
       return nil
@@ -368,16 +371,33 @@ function Scheme:watch(dir, names, ids)
    return seen
 end
 
+-- The messages that are not gone.
+local function left_of(names, ids, gone)
+   local names_left, ids_left = {}, {}
+   for i, name in ipairs(names) do
+      if not gone[i] then
+         names_left[#names_left + 1], ids_left[#ids_left + 1] = name, ids[i]
+      end
+   end
+   return names_left, ids_left
+end
+
 --- Has a maildrop's unique-ids remembered for the next session, if they should
 -- be and what is remembered has become of little use.
 -- @function Scheme:remember
 -- @string dir where to
 -- @tparam table seen as `watch` returned it
--- @tparam table names of the messages that are left
+-- @tparam table names of the messages
 -- @tparam table ids their unique-ids
-function Scheme:remember(dir, seen, names, ids)
+-- @tparam[opt] table gone true for each message that is not there any more
+function Scheme:remember(dir, seen, names, ids, gone)
+   if not self.alarm or not (self.remembers or seen.known) then
+      return
+   elseif next(gone or {}) then
+      names, ids = left_of(names, ids, gone)
+   end
    local useful = seen.known and seen.changed == 0 and seen.there * 2 >= memory.worth(#names)
-   if not self.alarm or useful or #names == 0 or not (self.remembers or seen.known) then
+   if useful or #names == 0 then
       return
    end
    local ok, err = memory.write(dir, names, ids)
@@ -443,6 +463,7 @@ function uidl.new(options, level)
       file = given.file or style.file, parse = style.parse, digest = style.digest, override = given.override,
       xuidl = given.xuidl, reads = given.xuidl or style.digest ~= nil, refuse = given.refuse,
       alarm = given.alarm == nil and 0.1 or given.alarm, remembers = options ~= nil,
+      distinct = style == STYLES.name and not given.override, -- as the names are
    }
    if style.format then
       local make, needs = format_of(given.format or style.format)
