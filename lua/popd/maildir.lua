@@ -9,7 +9,8 @@
 -- its base name, which is what Maildir keeps.  A message's unique-id is that
 -- base name (a SHA-256 of it where it has more than 70 octets or odd ones).
 -- Two messages of one base name, which no deliverer should make, have ids that
--- also depend on their files.
+-- also depend on their files.  The option `uidl` has the unique-ids be those of
+-- another server, and the messages in its order.
 --
 -- The lock is a byte in one lock file for the whole root, so it needs no
 -- descriptor for each maildrop, keeps out every process that uses this back
