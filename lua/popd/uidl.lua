@@ -32,6 +32,7 @@ local uidl = {}
 
 local UID_MAX = 70
 local LIST_MAX = 64 * 1024 * 1024 -- octets: more than half a million messages
+local PIECE = 16384 -- octets of it between two pauses
 local SLICE = 1000 -- messages between two pauses
 
 -- What each style reads, or makes unique-ids of.
@@ -269,12 +270,16 @@ end
 -- A list's octets, piece by piece; the others get their turn in between.
 local function pieces(path)
    local pull, close = handle.pull { path = path, follow = false }
-   local octets = 0
+   local text, at, octets = "", 1, 0
    return pull and function()
       breathe()
-      local piece = pull()
-      octets = octets + #(piece or "")
-      return octets <= LIST_MAX and piece or nil
+      if at > #text then
+         text, at = pull() or "", 1
+         octets = octets + #text
+      end
+      local piece = text:sub(at, at + PIECE - 1)
+      at = at + PIECE
+      return piece ~= "" and octets <= LIST_MAX and piece or nil
    end, close
 end
 

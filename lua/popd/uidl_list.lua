@@ -18,6 +18,7 @@ local map = require("popd.uidl_map")
 local uidl_list = {}
 
 local LINE_MAX = 4096 -- octets; a file name has 255 at most
+local FIELDS_MAX = 32 -- of an entry; Dovecot knows five
 local UID_MAX = 4294967294
 
 local function skip(list, number)
@@ -101,10 +102,11 @@ local NUMBERS = { order = true, sent = true, stored = true }
 -- The fields from `at` on, up to the colon that a name follows.  Returns a table
 -- of them and where the name starts, or nil.
 local function fields_at(text, at, to)
-   local fields = {}
+   local fields, count = {}, 0
    while text:byte(at) ~= 0x3a do
       local letter, value, next_at = text:match("^(%u)([^ \n]*) +()", at)
-      if not letter or next_at > to then
+      count = count + 1
+      if not letter or next_at > to or count > FIELDS_MAX then
          return nil
       end
       local name = FIELDS[letter] or letter

@@ -71,6 +71,7 @@ describe("a dovecot-uidlist", function()
       { HEADER .. "1 :" .. ("x"):rep(5000) .. "\n2 :b\n", { "2 b" }, 2 },
       { HEADER .. ("9"):rep(100000) .. "\n2 :b\n", { "2 b" }, 2 },
       { HEADER .. "1 " .. ("W1 "):rep(50000) .. ":a\n2 :b\n", { "2 b" }, 2 },
+      { HEADER .. "1 " .. ("X "):rep(33) .. ":a\n2 :b\n", { "2 b" }, 2 },
       { HEADER .. ("\0"):rep(9000), {}, 2 },
    }
 
