@@ -100,7 +100,7 @@ test-debian13:
 	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
 	@SPECS='$(SPECS)' .ci/debian13
 
-## make peers      installs the servers that specs compare with; starts none
+## make peers      installs the servers that specs compare with (Courier: unpacks it); starts none
 peers:
 	@.ci/setup peers
 	@.ci/peers-courier

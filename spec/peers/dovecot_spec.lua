@@ -280,12 +280,25 @@ describe("a Maildir that Dovecot served", function()
          assert.equal("1 same-2", by_popd("'dovecot'")[1])
       end))
 
+      it("reads a list of Dovecot 1.0 as Dovecot does", needs(function()
+         put("cur/1700000001.M1P1.host:2,")
+         put("cur/1700000002.M2P2.host:2,S")
+         put("new/1700000003.M3P3.host")
+         files.put(list_path(), "1 1234567890 9\n3 1700000002.M2P2.host:2,S\n5 gone\n8 1700000001.M1P1.host:2,\n")
+         local told = by_popd("'cyrus'")
+         assert.same({ "1 1234567890.3", "2 1234567890.8", "3 1700000003.M3P3.host" }, told)
+         local by_itself = by_dovecot { pop3_uidl_format = "%v.%u" }
+         assert.same({ told[1], told[2], "3 1234567890.9" }, by_itself)
+         assert.truthy(files.text(list_path()):find("^3 V1234567890"))
+      end))
+
       it("reads a list in another directory, where Dovecot has its CONTROL", needs(function()
          put("new/1700000001.M1P1.host")
          files.run("mkdir %s/control", mail)
          local told = by_dovecot { mail_location = ("maildir:%s/%%u:CONTROL=%s/control/%%u"):format(mail, mail) }
          assert.is_false(files.exists(list_path()))
-         assert.same(told, by_popd(("{ style = 'dovecot', file = '%s/control/%%s/.INBOX/dovecot-uidlist' }"):format(mail)))
+         local path = mail .. "/control/%s/.INBOX/dovecot-uidlist"
+         assert.same(told, by_popd(("{ style = 'dovecot', file = %q }"):format(path)))
       end))
 
       it("keeps unique-ids while Dovecot goes on with IMAP, from a copy of the list", needs(function()
