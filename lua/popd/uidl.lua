@@ -34,6 +34,7 @@ local UID_MAX = 70
 local LIST_MAX = 64 * 1024 * 1024 -- octets: more than half a million messages
 local PIECE = 16384 -- octets of it between two pauses
 local SLICE = 1000 -- messages between two pauses
+local FIELD_MAX = 255 -- octets of an X-UIDL field whose blanks are looked for
 
 -- What each style reads, or makes unique-ids of.
 local STYLES = {
@@ -78,12 +79,16 @@ function uidl.fit(text)
    return is_fit(text) and text or fs.sha256(text)
 end
 
--- The field X-UIDL of a message, or nil.
+-- The field X-UIDL of a message, or nil.  A long one is no unique-id as it is,
+-- with or without blanks; finding them in it could take long.
 local function x_uidl(message)
    local head_end = message:find("\r?\n\r?\n")
    local head = "\n" .. (head_end and message:sub(1, head_end) or message)
    local value = head:match("\n[Xx]%-[Uu][Ii][Dd][Ll]:([^\r\n]*)")
-   return value and value:match("^%s*(.-)%s*$"):match("^.+$")
+   if value and #value <= FIELD_MAX then
+      value = value:match("^%s*(.-)%s*$")
+   end
+   return value ~= "" and value or nil
 end
 
 -- Lists -----------------------------------------------------------------------
@@ -277,9 +282,12 @@ local function pieces(path)
          text, at = pull() or "", 1
          octets = octets + #text
       end
+      if octets > LIST_MAX then
+         error(path .. ": it grows while it is read", 0)
+      end
       local piece = text:sub(at, at + PIECE - 1)
       at = at + PIECE
-      return piece ~= "" and octets <= LIST_MAX and piece or nil
+      return piece ~= "" and piece or nil
    end, close
 end
 
@@ -434,11 +442,13 @@ local function check(options, level)
    if not style then
       error(("uidl: unknown style '%s'; there are: %s"):format(options.style, choices(STYLES)), level)
    elseif options.file and not style.parse then
-      error(("uidl: style '%s' reads no file"):format(options.style), level)
+      error(("uidl: style '%s' reads no file"):format(options.style or "name"), level)
    elseif (options.format or options.xuidl) and not style.format then
       error("uidl: 'format' and 'xuidl' go with the styles dovecot and cyrus", level)
    elseif options.alarm and not (options.alarm >= 0 and options.alarm < 1) then
       error("uidl: option 'alarm' is a share from 0 to less than 1, or false", level)
+   elseif options.refuse and options.alarm == false then
+      error("uidl: option 'refuse' needs the alarm", level)
    end
    return style
 end

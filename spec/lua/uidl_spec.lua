@@ -114,6 +114,8 @@ describe("popd.uidl", function()
       { "style 'md5' reads no file", { style = "md5", file = "x" } },
       { "is a share from 0 to less than 1", { alarm = 1 } },
       { "option 'alarm' takes a number", { alarm = true } },
+      { "style 'name' reads no file", { file = "x" } },
+      { "'refuse' needs the alarm", { alarm = false, refuse = true } },
    }
 
    for _, case in ipairs(wrong) do
@@ -249,6 +251,16 @@ describe("popd.uidl", function()
       assert.same({ "first", "000000026b08d412", "own" }, { told[1], told[2], told[3] })
       assert.equal("5.e", told[5])
       assert.truthy(told[4]:find("^%x+$") and #told[4] == 64)
+   end)
+
+   it("takes no long time over an X-UIDL field, however it was made", function()
+      list(HEADER .. "1 :1.a\n2 :2.b\n")
+      local value = "x" .. (" "):rep(1000000) .. "y"
+      local told = ids({ style = "dovecot", xuidl = true }, { "1.a", "2.b" }, function(i)
+         return i == 1 and "X-UIDL: " .. value .. "\n\n" or "X-UIDL:   \n\n"
+      end)
+      assert.equal(uidl.fit(" " .. value), told[1])
+      assert.equal("000000026b08d412", told[2])
    end)
 
    it("numbers messages as Dovecot does", function()
