@@ -9,7 +9,8 @@
 -- its base name, which is what Maildir keeps.  A message's unique-id is that
 -- base name (a SHA-256 of it where it has more than 70 octets or odd ones).
 -- Two messages of one base name, which no deliverer should make, have ids that
--- also depend on their files.
+-- also depend on their files.  The option `uidl` has the unique-ids be those of
+-- another server, and the messages in its order.
 --
 -- The lock is a byte in one lock file for the whole root, so it needs no
 -- descriptor for each maildrop, keeps out every process that uses this back
@@ -19,12 +20,11 @@
 -- popd.new { storage = maildir.new { root = "/var/vmail/%d/%n" } }
 local core = require("popd.core")
 local fs = require("popd.fs")
+local uidl = require("popd.uidl")
 
 local maildir = {}
 
-local OPTIONS = { root = "string", lock = "string" }
-
-local UID_MAX = 70
+local OPTIONS = { root = "string", lock = "string", uidl = "style" }
 
 -- Where to look, in this order: a message that is moved from new to cur in
 -- between is seen twice, never missed.
@@ -36,8 +36,8 @@ local function check(options)
    end
    for name, value in pairs(options) do
       if not OPTIONS[name] then
-         error(("maildir.new: unknown option '%s'; there are: lock, root"):format(tostring(name)), 3)
-      elseif type(value) ~= OPTIONS[name] then
+         error(("maildir.new: unknown option '%s'; there are: lock, root, uidl"):format(tostring(name)), 3)
+      elseif type(value) ~= OPTIONS[name] and name ~= "uidl" then
          error(("maildir.new: option '%s' takes a %s"):format(name, OPTIONS[name]), 3)
       end
    end
@@ -216,8 +216,30 @@ local function by_number(map, files)
    return numbered
 end
 
--- Fixes the session's messages.
-local function open(session)
+-- What stays with each message: its base name, and what tells it from a twin.
+local function names_of(session)
+   local names = {}
+   for id, file in ipairs(session.files) do
+      local twin = session.twins[id]
+      names[id] = twin and base_of(file) .. "\0" .. twin or base_of(file)
+   end
+   return names
+end
+
+-- Puts the messages into the order that a list of unique-ids has for them.
+local function arrange(session, known)
+   local names, files = {}, session.files
+   for id, file in ipairs(files) do
+      names[id] = base_of(file)
+   end
+   session.files = {}
+   for id, before in ipairs(known:arrange(names)) do
+      session.files[id] = files[before]
+   end
+end
+
+-- Fixes the session's messages, and their order.
+local function open(session, known)
    local files, err = list(session.dir)
    if not files then
       return nil, err
@@ -234,6 +256,9 @@ local function open(session)
       end
    end
    sort_by_delivery(session.files)
+   if known.order then
+      arrange(session, known)
+   end
    session.links = by_number(session.links, session.files)
    session.twins = by_number(session.twins, session.files)
    return true
@@ -370,14 +395,17 @@ local function octets(session, id)
    return n
 end
 
-local function unique_id(session, id)
-   local base, twin = base_of(session.files[id]), session.twins[id]
-   if twin then
-      return fs.sha256(base .. "\0" .. twin)
-   elseif #base > UID_MAX or base:find("[^!-~]") then
-      return fs.sha256(base)
+-- Gives the messages their unique-ids.
+local function identify_all(session, known, scheme)
+   local names = names_of(session)
+   local ids = known:ids(names, function(id)
+      return with_path(session, id, fs.read)
+   end)
+   local seen, refused = scheme:watch(session.dir, names, ids)
+   if not seen then
+      error(refused, 0)
    end
-   return base
+   session.names, session.ids, session.seen = names, ids, seen
 end
 
 -- Unlinks every name that a message has.  True also if it was gone already.
@@ -433,14 +461,19 @@ end
 -- the mbox, `%n` and `%d` for its parts in front of and behind the last `@`,
 -- and `%%` for `%`; an mbox with a part that is empty, starts with a dot, or
 -- holds `/` or a control octet is a fault.  `lock`: the path of the lock file;
--- absent: `.popd-lock` in the fixed directory at the start of `root`
+-- absent: `.popd-lock` in the fixed directory at the start of `root`;
+-- `uidl`: what the unique-ids are, a style or a table as `popd.uidl` takes it, with
+-- `%s`, `%n` and `%d` in its `file` too; absent: `"name"`
 -- @treturn table the storage functions
 -- @usage maildir.new { root = "/var/vmail/%d/%n/Maildir", lock = "/run/popd/maildir.lock" }
+-- @usage maildir.new { root = "/var/vmail/%s", uidl = "dovecot" } -- as Dovecot told them
 -- @usage maildir.new { root = "/home/joe/Maildir" } -- one for all
 function maildir.new(options)
    check(options)
    local root, fixed = options.root, fixed_part(options.root)
    local lock_path = options.lock or fixed .. "/.popd-lock"
+   local scheme = uidl.new(options.uidl, 2)
+   local list_path = type(options.uidl) == "table" and options.uidl.file or nil
    local sessions, storage = {}, {}
 
    local function session_of(mbox)
@@ -457,8 +490,32 @@ function maildir.new(options)
       end
    end
 
+   -- Fixes the session's messages, their order and their unique-ids.
+   local function prepare(session, mbox)
+      local file, known, ok, err
+      if list_path then
+         file, err = expand(list_path, mbox)
+      end
+      if not err then
+         known, err = scheme:read(session.dir, file)
+      end
+      if known then
+         ok, err = open(session, known)
+      end
+      if ok then
+         identify_all(session, known, scheme)
+      end
+      return ok, err
+   end
+
+   local function remember(session)
+      if session.ids then
+         scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
+      end
+   end
+
    -- Locks the Maildir and lists it.
-   local function claim(session)
+   local function claim(session, mbox)
       local lock, err, code = take_lock(lock_path, session.dir)
       if not lock then
          -- A root that is itself a Maildir yet to come has no room for a lock
@@ -469,7 +526,7 @@ function maildir.new(options)
          return lock, err
       end
       session.lock = lock
-      return open(session)
+      return prepare(session, mbox)
    end
 
    --- Claims a maildrop for one session and fixes its messages.
@@ -494,7 +551,7 @@ function maildir.new(options)
          unsure = {},
       }
       sessions[mbox] = session
-      local done, ok, err = pcall(claim, session)
+      local done, ok, err = pcall(claim, session, mbox)
       if not done or not ok then
          storage.unlock(mbox)
       end
@@ -512,7 +569,11 @@ function maildir.new(options)
       local session = sessions[mbox]
       sessions[mbox] = nil
       if session and session.lock then
+         local ok, err = pcall(remember, session)
          session.lock:release()
+         if not ok then
+            error(err, 0)
+         end
       end
    end
 
@@ -533,7 +594,7 @@ function maildir.new(options)
       for id in ipairs(session.files) do
          session.octets[id] = session.octets[id] or told_octets(session, id)
          sizes[id] = session.octets[id] or false
-         uids[id] = unique_id(session, id)
+         uids[id] = session.ids[id]
       end
       return sizes, uids
    end
@@ -588,7 +649,7 @@ function maildir.new(options)
    function storage.uidl(mbox, id)
       local session = session_of(mbox)
       check_id(session, id)
-      return unique_id(session, id)
+      return session.ids[id]
    end
 
    --- Deletes messages; one that another program has removed counts as deleted.
