@@ -10,6 +10,7 @@
 #include "secret.h"
 #include "server.h"
 #include "sock.h"
+#include "spool.h"
 #include "source.h"
 #include "tlslua.h"
 #include "command.h"
@@ -310,6 +311,7 @@ luaopen_popd_core(lua_State *L)
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
     sock_open(L, &core->tasks, &core->names);
+    spool_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
     source_open(L);
     tlslua_open(L);
