@@ -35,6 +35,7 @@ struct file {
     char *dotlock;  /* ours: the name of a lock file that is ours; NULL: none */
     dev_t lock_dev; /* what that name stands for */
     ino_t lock_ino;
+    struct timespec lock_time; /* its mtime: another one may get the same inode */
 };
 
 /* An index, counted likewise. */
@@ -117,6 +118,35 @@ is_named(const char *path, dev_t dev, ino_t ino)
     return lstat(path, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }
 
+static bool
+has_dotlock(const struct file *f)
+{
+    struct stat st;
+
+    return lstat(f->dotlock, &st) == 0 && st.st_dev == f->lock_dev && st.st_ino == f->lock_ino &&
+           st.st_mtim.tv_sec == f->lock_time.tv_sec && st.st_mtim.tv_nsec == f->lock_time.tv_nsec;
+}
+
+static void
+note_dotlock(struct file *f, const struct stat *st)
+{
+    f->lock_dev = st->st_dev;
+    f->lock_ino = st->st_ino;
+    f->lock_time = st->st_mtim;
+}
+
+/* Others see by its time that it is in use.  Whether that could be done. */
+static bool
+touch_dotlock(struct file *f)
+{
+    struct stat st;
+
+    if (utimensat(AT_FDCWD, f->dotlock, NULL, AT_SYMLINK_NOFOLLOW) != 0 || lstat(f->dotlock, &st) != 0)
+        return false;
+    note_dotlock(f, &st);
+    return true;
+}
+
 /* The dot-lock goes first: whoever has that may still find the other lock taken,
  * and waits; the other way round is the same. */
 static void
@@ -124,7 +154,7 @@ file_drop(struct file *f)
 {
     if (!f || --f->refs > 0)
         return;
-    if (f->dotlock && is_named(f->dotlock, f->lock_dev, f->lock_ino))
+    if (f->dotlock && has_dotlock(f))
         unlink(f->dotlock);
     free(f->dotlock);
     if (f->fd >= 0)
@@ -441,8 +471,7 @@ l_dotlock(lua_State *L)
 
     if (code == 0) {
         f->dotlock = kept;
-        f->lock_dev = st.st_dev;
-        f->lock_ino = st.st_ino;
+        note_dotlock(f, &st);
         return push_true(L);
     }
     free(kept);
@@ -457,10 +486,9 @@ l_dotlock(lua_State *L)
 static int
 l_keep(lua_State *L)
 {
-    const struct file *f = check_file(L, 1);
+    struct file *f = check_file(L, 1);
 
-    lua_pushboolean(L, !f->dotlock || (is_named(f->dotlock, f->lock_dev, f->lock_ino) &&
-                                       utimensat(AT_FDCWD, f->dotlock, NULL, AT_SYMLINK_NOFOLLOW) == 0));
+    lua_pushboolean(L, !f->dotlock || (has_dotlock(f) && touch_dotlock(f)));
     return 1;
 }
 
@@ -1041,12 +1069,8 @@ void
 spool_open(lua_State *L, struct tasks *tasks, struct pool *pool)
 {
     static const luaL_Reg functions[] = {
-        {"spool", l_spool},
-        {"dotlock_break", l_dotlock_break},
-        {"mbox_index", l_index},
-        {"spool_self", l_self},
-        {"process_gone", l_gone},
-        {NULL, NULL},
+        {"spool", l_spool},     {"dotlock_break", l_dotlock_break}, {"mbox_index", l_index},
+        {"spool_self", l_self}, {"process_gone", l_gone},           {NULL, NULL},
     };
     static const luaL_Reg none[] = {{NULL, NULL}};
 
