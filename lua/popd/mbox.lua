@@ -30,6 +30,7 @@ local PIECE = 65536 -- octets that are read at once
 local SLICE = 2000 -- messages that are told between two turns of others
 local WINDOW = 16384 -- octets at the end of what was scanned, by which it is known again
 local QUOTES = 1000 -- as in core/mboxscan.h
+local PAUSE_LEAST, PAUSE_MOST = 0.001, 0.1 -- seconds between two looks whether a deletion is done
 local KNOWN_FILES, KNOWN_MESSAGES = 1000, 200000 -- what is remembered of earlier sessions
 
 local CHANGED = "%s: it was changed although it is locked"
@@ -292,13 +293,14 @@ local function delete(session, ids)
    return journal.rewrite(session.file, session.path, first, ranges, size)
 end
 
--- Calls f in a task of its own and waits for it: a deadline ends the wait, but
--- not the work.  session.busy tells that it is under way.
+-- Calls f in a task of its own and waits for it.  What was begun must come to its
+-- end: no deadline counts here, and if the wait ends all the same the lock stays
+-- until the work is done.
 local function apart(session, f, ...)
    if core.party() == 0 then -- a main chunk has no deadline
       return f(session, ...)
    end
-   local latch, results, args = core.latch(), nil, table.pack(...)
+   local results, args, pause = nil, table.pack(...), PAUSE_LEAST
    session.busy = true
    core.spawn(function()
       results = table.pack(pcall(f, session, table.unpack(args, 1, args.n)))
@@ -306,9 +308,11 @@ local function apart(session, f, ...)
       if session.left then
          session.held:release()
       end
-      latch:fire()
    end)
-   latch:wait()
+   while not results do
+      core.pause(pause)
+      pause = math.min(pause * 1.5, PAUSE_MOST)
+   end
    if not results[1] then
       error(results[2], 0)
    end

@@ -21,10 +21,10 @@ local fs = require("popd.fs")
 local journal = {}
 
 local BLOCK = 512
-local WINDOW = 4096 -- octets in front of the first change, by which the file is known
+local WINDOW = 4096 -- octets in front of what changes and at the end, by which the file is known
 local COPY_MOST = 16 * 1024 * 1024 -- octets that one job of a thread copies
 local RANGES_MOST = 4000
-local HEADER = "popd-mbox-journal 1 %d %d %d %d %d %s"
+local HEADER = "popd-mbox-journal 1 %d %d %d %s %s"
 
 local function names_of(path)
    local dir, base = path:match("^(.-)([^/]*)$")
@@ -70,14 +70,22 @@ local function copy(to, at, from, ranges)
    return ok and at, err
 end
 
-local function window(file, offset)
-   local n = math.min(WINDOW, offset)
-   local text, err = file:read(offset - n, n)
+-- What tells the file from others: what does not change in front of what does, and
+-- at the old end.
+local function window(file, from, to)
+   from = math.max(from, to - WINDOW)
+   local text, err = file:read(from, to - from)
    return text and fs.sha256(text), err
 end
 
+local function windows(file, h)
+   local before, err = window(file, 0, h.first)
+   local after, why = window(file, h.stop + 1, h.size)
+   return before and after and { before, after }, err or why
+end
+
 local function block_of(h)
-   local text = HEADER:format(h.dev, h.ino, h.size, h.first, h.stop, h.before)
+   local text = HEADER:format(h.size, h.first, h.stop, h.windows[1], h.windows[2])
    local line = ("C %s %s"):format(text, fs.sha256(text))
    return line .. (" "):rep(BLOCK - 1 - #line) .. "\n"
 end
@@ -89,33 +97,39 @@ local function read_block(file)
    if not state or fs.sha256(text) ~= sum then
       return nil
    end
-   local h = { state = state }
-   local dev, ino, size, first, stop, before = text:match(" 1 (%-?%d+) (%-?%d+) (%d+) (%d+) (%d+) (%x+)$")
-   h.dev, h.ino, h.before = math.tointeger(tonumber(dev)), math.tointeger(tonumber(ino)), before
+   local size, first, stop, before, after = text:match(" 1 (%d+) (%d+) (%d+) (%x+) (%x+)$")
+   if not size then
+      return nil
+   end
+   local h = { state = state, windows = { before, after } }
    h.size, h.first, h.stop = math.tointeger(tonumber(size)), math.tointeger(tonumber(first)),
       math.tointeger(tonumber(stop))
    return file:stat() == BLOCK + h.stop - h.first and h or nil
 end
 
-local function fill(file, h, pieces)
-   local at, err = BLOCK, nil
+local function fill(file, spool, h, pieces)
+   local at = BLOCK
    for _, piece in ipairs(pieces) do
-      at, err = copy(file, at, piece.from, piece.ranges)
-      if not at then
-         return nil, err
+      local stop, why = copy(file, at, piece.from, piece.ranges)
+      if not stop then
+         return nil, why
       end
+      at = stop
    end
    h.stop = h.first + at - BLOCK
-   local ok
-   ok, err = file:write(0, block_of(h))
-   if not ok then
-      return nil, err
+   local ok, err
+   h.windows, err = windows(spool, h)
+   if h.windows then
+      ok, err = file:write(0, block_of(h))
    end
-   return file:sync()
+   if ok then
+      ok, err = file:sync()
+   end
+   return ok, err
 end
 
 -- Writes a journal; from its renaming on the deletion is decided.
-local function write(path, h, pieces)
+local function write(spool, path, h, pieces)
    local name, new, dir = names_of(path)
    fs.unlink(new)
    local file, err = core.spool(new, "new")
@@ -123,7 +137,7 @@ local function write(path, h, pieces)
       return nil, err
    end
    local ok
-   ok, err = fill(file, h, pieces)
+   ok, err = fill(file, spool, h, pieces)
    if ok then
       ok, err = fs.rename(new, name)
    end
@@ -167,8 +181,8 @@ end
 
 -- Mail has come behind what was there: a new journal takes it in.
 local function take_in(file, path, log, h, size)
-   local further = { dev = h.dev, ino = h.ino, size = size, first = h.first, before = h.before }
-   local grown, err = write(path, further, {
+   local further = { size = size, first = h.first }
+   local grown, err = write(file, path, further, {
       { from = log, ranges = { BLOCK, h.stop - h.first } },
       { from = file, ranges = { h.size, size - h.size } },
    })
@@ -225,12 +239,16 @@ local function set_aside(path, why)
 end
 
 local function misfit(file, h)
-   local size, _, dev, ino = file:stat()
+   local size = file:stat()
    if not h then
       return "it is not whole"
-   elseif dev ~= h.dev or ino ~= h.ino then
-      return "another file has taken the mailbox's place"
-   elseif h.state == "C" and (size < h.size or window(file, h.first) ~= h.before) then
+   elseif not size then
+      return "the mailbox is gone"
+   elseif is_cut_off(file, h, size) then
+      return nil
+   end
+   local now = size >= h.size and windows(file, h)
+   if not now or now[1] ~= h.windows[1] or now[2] ~= h.windows[2] then
       return "another program has changed the mailbox since"
    end
    return nil
@@ -249,7 +267,7 @@ function journal.recover(file, path)
       return code == "ENOENT" or nil, err
    end
    local h = read_block(log)
-   local why = not file:stat() and "the mailbox is gone" or misfit(file, h)
+   local why = misfit(file, h)
    if why then
       log:close()
       return set_aside(path, why)
@@ -270,14 +288,8 @@ function journal.rewrite(file, path, first, ranges, size)
    if #ranges == 0 then -- one step, which is done or not
       return cut_off(file, { stop = first })
    end
-   local _, _, dev, ino = file:stat()
-   local before, err = window(file, first)
-   if not before then
-      return nil, err
-   end
-   local h = { dev = dev, ino = ino, size = size, first = first, before = before }
-   local log
-   log, err = write(path, h, { { from = file, ranges = ranges } })
+   local h = { size = size, first = first }
+   local log, err = write(file, path, h, { { from = file, ranges = ranges } })
    if not log then
       return nil, err
    end
