@@ -1,5 +1,6 @@
 #include "await.h"
 
+#include "fault.h"
 #include "log.h"
 
 #include <errno.h>
@@ -312,6 +313,7 @@ struct job {
     struct turn turn;    /* starts it */
     struct alarm alarm;  /* or this, later */
     struct task *task;   /* while it runs */
+    bool ours;           /* a timer of the Lua part */
     bool cancelled;
 };
 
@@ -344,17 +346,20 @@ end_job(lua_State *L, enum task_status status, void *owner)
 
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, job);
-    if (status == TASK_FAILED && !job->cancelled)
-        log_event(LOG_ERROR, "a spawned function failed", "error", task_error_text(L), NULL);
+    if (status == TASK_DONE || job->cancelled)
+        return;
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    fault_tell(L, "a spawned function failed", NULL);
 }
 
 static void
 start_job(void *owner)
 {
-    static const struct task_limits none = {0};
     struct job *job = owner;
+    struct task_limits limits = {.ours = job->ours};
 
-    task_start(job->tasks, &none, 0, push_job, end_job, job, &job->task);
+    task_start(job->tasks, &limits, 0, push_job, end_job, job, &job->task);
 }
 
 /* A job of the function and the arguments from index `first` on.  [-0, +1, e] */
@@ -392,6 +397,18 @@ l_spawn(lua_State *L)
     return 1;
 }
 
+/* job(f, …): the same for the Lua part, whose own code no cap on memory hinders. */
+static int
+l_job(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+    struct job *job = new_job(L, ts, 1);
+
+    job->ours = true;
+    turn_queue(&job->turn, ts->loop);
+    return 1;
+}
+
 /* later(seconds, f, …) -> a handle; f starts after so long.  Until then it costs no
  * coroutine, and alone it keeps the loop not going. */
 static int
@@ -401,7 +418,7 @@ l_later(lua_State *L)
     double seconds = check_seconds(L, 1);
     struct job *job = new_job(L, ts, 2);
 
-    job->alarm.weak = true;
+    job->ours = job->alarm.weak = true;
     alarm_set(&job->alarm, seconds);
     return 1;
 }
@@ -434,7 +451,7 @@ l_adopt(lua_State *L)
     lua_State *co = lua_tothread(L, 1);
 
     if (co)
-        task_adopt(get_tasks(L), co);
+        guard_adopt(&get_tasks(L)->guards, co);
     return 0;
 }
 
@@ -492,6 +509,16 @@ l_stop(lua_State *L)
 {
     loop_stop(get_tasks(L)->loop);
     return 0;
+}
+
+/* inside() -> whether the loop turns: then a task may wait, and nobody may turn it */
+static int
+l_inside(lua_State *L)
+{
+    struct tasks *ts = get_tasks(L);
+
+    lua_pushboolean(L, ts->running || ts->loop->running);
+    return 1;
 }
 
 static int
@@ -582,18 +609,18 @@ static void
 end_handler(lua_State *L, enum task_status status, void *owner)
 {
     (void)owner;
-    if (status == TASK_FAILED)
+    if (status != TASK_DONE)
         log_event(LOG_ERROR, "a signal's function failed", "error", task_error_text(L), NULL);
 }
 
 static void
 on_signal(struct ev_loop *ev, ev_signal *watcher, int events)
 {
-    static const struct task_limits none = {0};
+    static const struct task_limits limits = {.ours = true};
     struct signal *s = watcher->data;
 
     (void)ev, (void)events;
-    task_start(s->tasks, &none, 0, push_handler, end_handler, s, NULL);
+    task_start(s->tasks, &limits, 0, push_handler, end_handler, s, NULL);
 }
 
 /* signal(number, f [, each]): f runs as a task at the first such signal, and the
@@ -636,11 +663,30 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep},    {"pause", l_pause}, {"wait", l_wait},     {"latch", l_latch},
-        {"spawn", l_spawn},    {"later", l_later}, {"adopt", l_adopt},   {"unwait", l_unwait},
-        {"run", l_run},        {"step", l_step},   {"stop", l_stop},     {"fd", l_fd},
-        {"now", l_now},        {"date", l_date},   {"signal", l_signal}, {"expose", l_expose},
-        {"guard", task_guard}, {"count", l_count}, {"party", l_party},   {NULL, NULL},
+        {"sleep", l_sleep},
+        {"pause", l_pause},
+        {"wait", l_wait},
+        {"latch", l_latch},
+        {"spawn", l_spawn},
+        {"job", l_job},
+        {"later", l_later},
+        {"adopt", l_adopt},
+        {"unwait", l_unwait},
+        {"run", l_run},
+        {"step", l_step},
+        {"stop", l_stop},
+        {"fd", l_fd},
+        {"now", l_now},
+        {"date", l_date},
+        {"signal", l_signal},
+        {"expose", l_expose},
+        {"inside", l_inside},
+        {"guard", guard_call},
+        {"finally", guard_finally},
+        {"memory_limit", guard_limit},
+        {"count", l_count},
+        {"party", l_party},
+        {NULL, NULL},
     };
     static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
     static const luaL_Reg latch_methods[] = {{"wait", l_latch_wait}, {"fire", l_latch_fire}, {NULL, NULL}};

@@ -1,7 +1,11 @@
 #include "command.h"
 
-#include <stdbool.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+
+/* No keyword that a site may have is longer. */
+#define KEYWORD_SHOWN 40
 
 /* Takes the arguments apart; false: they are not what the verb wants. */
 typedef bool take_arguments(struct command *c, struct slice rest);
@@ -220,5 +224,35 @@ command_parse(struct command *c, const char *line, size_t len, const char **why)
     cut_word(&c->keyword, &rest);
     c->verb = verb_find(c->keyword.at, c->keyword.len);
     c->args = c->verb == VERB_PASS ? rest : without_blanks_at_end(rest);
-    return check(c, why);
+    c->good = check(c, why) == COMMAND_OK;
+    return c->good ? COMMAND_OK : COMMAND_BAD;
+}
+
+/* What a client wrote in upper case, cut like a keyword that could be one. */
+static void
+show_keyword(struct slice keyword, char *text)
+{
+    size_t n = keyword.len < KEYWORD_SHOWN ? keyword.len : KEYWORD_SHOWN;
+
+    for (size_t i = 0; i < n; i++)
+        text[i] = upper(keyword.at[i]);
+    text[n] = '\0';
+}
+
+/* Of the arguments a name comes first, where there is one; then all is said. */
+void
+command_show(const struct command *c, bool bare, char text[COMMAND_SHOWN])
+{
+    const char *verb = verb_name(c->verb);
+
+    if (!verb)
+        show_keyword(c->keyword, text);
+    else if (bare || !c->good || c->verb == VERB_AUTH || (!c->name.at && !c->number))
+        snprintf(text, COMMAND_SHOWN, "%s", verb);
+    else if (c->name.at)
+        snprintf(text, COMMAND_SHOWN, "%s %.*s", verb, (int)c->name.len, c->name.at);
+    else if (c->verb == VERB_TOP)
+        snprintf(text, COMMAND_SHOWN, "%s %" PRIu64 " %" PRIu64, verb, c->number, c->lines);
+    else
+        snprintf(text, COMMAND_SHOWN, "%s %" PRIu64, verb, c->number);
 }

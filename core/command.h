@@ -12,6 +12,7 @@
 
 #include "slice.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum verb {
@@ -45,6 +46,7 @@ struct command {
     struct slice secret;  /* PASS: the password; APOP: the digest; AUTH: the initial response */
     uint64_t number;      /* the message's number; 0: none was given */
     uint64_t lines;       /* TOP */
+    bool good;            /* its arguments are what the verb wants */
 };
 
 enum command_status {
@@ -58,6 +60,13 @@ enum command_status command_parse(struct command *c, const char *line, size_t le
 
 /* The keyword in upper case, a static string; NULL for VERB_OTHER. */
 const char *verb_name(enum verb verb);
+
+/* How much of a command is shown. */
+#define COMMAND_SHOWN 80
+
+/* Writes the command as it may be shown, without what is or could be a secret:
+ * "RETR 3", "USER joe", "PASS", "AUTH".  bare: the keyword only. */
+void command_show(const struct command *c, bool bare, char text[COMMAND_SHOWN]);
 
 /* The verb of a keyword in any case, or VERB_OTHER. */
 enum verb verb_find(const char *keyword, size_t len);

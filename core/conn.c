@@ -232,6 +232,8 @@ say_close(struct conn *c)
 
     if (c->lost)
         say_text(s, false, "SYS/TEMP", lost, sizeof lost - 1, reply);
+    else if (c->untold)
+        say_text(s, false, "SYS/TEMP", CONN_NEUTRAL, sizeof CONN_NEUTRAL - 1, reply);
     else if (text->len)
         conn_log_faults(c, say_text(s, false, NULL, text->data, text->len, reply));
     conn_say(c, NEED_CLOSE);
@@ -259,6 +261,32 @@ limit_line(struct conn *c)
     linebuf_limit(&c->in, session_line_max(&c->session, line, n, c->host->limits.line_limit));
 }
 
+/* What is unknown here may be a secret that came in the wrong place. */
+static void
+note_command(struct conn *c)
+{
+    const struct command *command = &c->session.command;
+    bool own = c->need == NEED_COMMAND;
+
+    if (command->verb == VERB_OTHER && !own)
+        snprintf(c->command, sizeof c->command, "unknown");
+    else if (command->verb == VERB_AUTH && c->need == NEED_LOGIN)
+        snprintf(c->command, sizeof c->command, "AUTH %s", session_logon(&c->session));
+    else
+        command_show(command, own, c->command);
+}
+
+static void
+take_line(struct conn *c, char *line, size_t len)
+{
+    bool is_answer = c->session.asking;
+
+    c->active = loop_now();
+    conn_say(c, session_line(&c->session, line, len, conn_reply(c)));
+    if (!is_answer)
+        note_command(c);
+}
+
 static bool
 read_line(struct conn *c)
 {
@@ -275,8 +303,7 @@ read_line(struct conn *c)
         conn_say(c, session_too_long(&c->session, conn_reply(c)));
         break;
     case LINEBUF_READY:
-        c->active = loop_now();
-        conn_say(c, session_line(&c->session, line, len, conn_reply(c)));
+        take_line(c, line, len);
         break;
     }
     return true;
@@ -567,6 +594,14 @@ conn_ask_close(struct conn *c, const char *text, size_t len)
 }
 
 void
+conn_end(struct conn *c, bool tell)
+{
+    c->ending = true;
+    c->untold = c->untold || tell;
+    conn_ask_close(c, "", 0);
+}
+
+void
 conn_close(struct conn *c, const char *text, size_t len)
 {
     if (c->session.state == SESSION_UPDATE)
@@ -604,6 +639,7 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->stream = stream;
     c->site = entry->site ? tlssite_hold(entry->site) : NULL;
     c->implicit = entry->implicit;
+    c->mock = entry->mock;
     c->next = entry->proxied ? read_proxy : steps_begin;
     c->turn = (struct turn){.run = on_turn, .owner = c};
     c->since = c->active = loop_now();
@@ -614,6 +650,7 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->reader.data = c->writer.data = c;
     alarm_init(&c->alarm, host->loop, on_alarm, c);
     alarm_init(&c->renewal, host->loop, steps_renew, c);
-    conn_wake(c);
+    if (!c->mock)
+        conn_wake(c);
     return c;
 }

@@ -72,6 +72,7 @@ struct conn_entry {
     bool proxied;         /* a PROXY header comes first */
     bool implicit;        /* then TLS */
     struct tlssite *site; /* borrowed: TLS can be had; NULL: it cannot */
+    bool mock;            /* a script plays the client: it begins when it is woken */
 };
 
 struct conn {
@@ -85,11 +86,13 @@ struct conn {
     struct stream stream;
     struct tlssite *site;            /* held; NULL: no TLS here */
     bool implicit;                   /* TLS comes before all else */
+    bool mock;                       /* a script plays the client, and says where it is */
     bool (*secured)(struct conn *c); /* next, once hands are shaken */
     struct linebuf in;
     struct outq out;
     struct session session;
     enum need need;
+    char command[COMMAND_SHOWN]; /* the last one, as it may be shown */
 
     bool (*next)(struct conn *c); /* what to do; false: stop for now */
     struct turn turn;
@@ -120,6 +123,8 @@ struct conn {
     bool running;          /* in conn_run */
     bool eof;              /* the client sends no more */
     bool close_asked;      /* close once the present command is answered */
+    bool ending;           /* for a guard has tripped */
+    bool untold;           /* which no reply has told the client */
     bool lost;             /* renew failed: the lock is not ours any more */
     bool entered;          /* the login step ran: there may be a lock */
     bool renews;           /* the storage has renew */
@@ -137,6 +142,13 @@ void conn_close(struct conn *c, const char *text, size_t len);
 
 /* Ends it once the command that is being served is answered. */
 void conn_ask_close(struct conn *c, const char *text, size_t len);
+
+/* A guard has tripped in one of its callbacks: ends it once the command is
+ * answered.  `tell`: the answer does not say so, so a line of its own does. */
+void conn_end(struct conn *c, bool tell);
+
+/* What a client reads of a fault. */
+#define CONN_NEUTRAL "the server had a problem with this; try again later"
 
 /* Ends it at once, without a word; callbacks and the unlock follow. */
 void conn_gone(struct conn *c, const char *why);
@@ -169,6 +181,7 @@ bool secure_shakes(const struct conn *c);
 
 /* steps.h's files for conn.c */
 bool steps_begin(struct conn *c);             /* next: limits, TLS, the connect hook, the greeting */
+void steps_place(struct conn *c);             /* what may be offered, by where the client is */
 bool steps_serve(struct conn *c);             /* what the session needs of Lua */
 bool steps_pull(struct conn *c);              /* a pull function's next chunk */
 bool steps_sent(struct conn *c);              /* next: after the last piece */

@@ -234,6 +234,7 @@ take_command(lua_State *L, struct conn *c)
     const char *text = step_text(L, 2, &len);
 
     if (lua_isnil(L, 1) || lua_isnone(L, 1)) {
+        snprintf(c->command, sizeof c->command, "unknown");
         conn_say(c, session_unknown(&c->session, conn_reply(c)));
         return;
     }

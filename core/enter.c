@@ -42,7 +42,7 @@ take_connect(lua_State *L, struct conn *c)
 static void
 fail_connect(struct conn *c)
 {
-    refuse_connection(c, "SYS/TEMP", STEP_NEUTRAL);
+    refuse_connection(c, "SYS/TEMP", CONN_NEUTRAL);
 }
 
 static const struct step step_connect = {"connect", NULL, take_connect, fail_connect};
@@ -76,6 +76,12 @@ takes_plain(const struct conn *c)
     return c->host->plain == PLAIN_ALWAYS || (c->host->plain == PLAIN_LOCAL && net_is_loopback(&c->peer));
 }
 
+void
+steps_place(struct conn *c)
+{
+    c->session.no_plain = !takes_plain(c);
+}
+
 static bool
 welcome(struct conn *c)
 {
@@ -101,7 +107,7 @@ steps_begin(struct conn *c)
 {
     const char *refusal = c->host->admit(c->host->owner, c);
 
-    c->session.no_plain = !takes_plain(c);
+    steps_place(c);
     c->session.stls = c->site && !c->implicit;
     if (refusal)
         return refuse(c, refusal);
@@ -303,7 +309,7 @@ open_maildrop(lua_State *L, struct conn *c)
 static void
 fail_login(struct conn *c)
 {
-    static const char text[] = STEP_NEUTRAL;
+    static const char text[] = CONN_NEUTRAL;
 
     conn_say(c, session_refused(&c->session, "SYS/TEMP", text, sizeof text - 1, false, NULL, conn_reply(c)));
 }
@@ -330,6 +336,10 @@ take_challenge(lua_State *L, struct conn *c)
     const char *octets = step_text(L, 2, &n);
 
     c->entered = false;
+    if (c->ending) { /* no more of the exchange: the client is to read -ERR */
+        fail_login(c);
+        return;
+    }
     if (octets && n <= CHALLENGE_MAX && c->session.kind == LOGIN_SASL) {
         conn_say(c, session_challenge(&c->session, octets, n, conn_reply(c)));
         return;

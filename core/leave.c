@@ -47,11 +47,17 @@ fail_close(struct conn *c)
 static const struct step step_close = {"close", NULL, NULL, fail_close};
 
 static bool
+has_marked(const struct conn *c)
+{
+    return c->session.maildrop.kept < c->session.maildrop.count;
+}
+
+static bool
 quit_told(struct conn *c)
 {
-    const char *text = c->update_failed ? "some deleted messages not removed" : NULL;
+    const char *failure = has_marked(c) ? "some deleted messages not removed" : CONN_NEUTRAL;
 
-    conn_say(c, session_updated(&c->session, text, conn_reply(c)));
+    conn_say(c, session_updated(&c->session, c->update_failed ? failure : NULL, conn_reply(c)));
     step_go_on(c, conn_serve);
     return true;
 }
@@ -79,10 +85,9 @@ quit_update(struct conn *c)
         c->next = quit_update;
         return false;
     }
-    if (c->session.maildrop.kept == c->session.maildrop.count)
-        return quit_close(c);
-    c->update_failed = c->lost; /* the lock is not ours any more: nothing is deleted */
-    if (c->lost)
+    /* A guard has tripped, or the lock is not ours any more: nothing is deleted. */
+    c->update_failed = c->ending || (c->lost && has_marked(c));
+    if (c->update_failed || !has_marked(c))
         return quit_close(c);
     return step_run_then(c, &step_update, quit_close);
 }
@@ -120,7 +125,7 @@ end_renew(lua_State *L, enum task_status status, void *owner)
     else if (!c->gone && c->session.state == SESSION_TRANSACTION && c->host->limits.renew_interval > 0)
         alarm_set(&c->renewal, c->host->limits.renew_interval);
     conn_wake(c);
-    if (status == TASK_FAILED)
+    if (status != TASK_DONE)
         step_log_failure(L, c, "renew");
 }
 

@@ -2,8 +2,10 @@
 #include "await.h"
 #include "crypto.h"
 #include "dotstuff.h"
+#include "fault.h"
 #include "fs.h"
 #include "log.h"
+#include "pair.h"
 #include "reply.h"
 #include "saslua.h"
 #include "sandbox.h"
@@ -48,6 +50,7 @@ l_gc(lua_State *L)
     struct core *core = luaL_checkudata(L, 1, CORE);
 
     log_forget_sink(core);
+    memory_clear(&core->tasks.guards.memory, L);
     tasks_close(&core->tasks);
     pool_clear(&core->pool);
     pool_clear(&core->names);
@@ -164,7 +167,10 @@ call_sink(lua_State *L)
 static void
 on_line(void *owner, enum log_level level, const char *line, size_t len)
 {
-    lua_State *L = ((struct core *)owner)->tasks.L;
+    struct core *core = owner;
+    lua_State *L = core->tasks.L;
+    struct guard *before;
+    bool good;
 
     if (!lua_checkstack(L, 6))
         return;
@@ -173,7 +179,10 @@ on_line(void *owner, enum log_level level, const char *line, size_t len)
     lua_pushlightuserdata(L, &line);
     lua_pushlightuserdata(L, &len);
     lua_pushinteger(L, level);
-    if (lua_pcall(L, 3, 0, 0) == LUA_OK) {
+    before = guards_run(&core->tasks.guards, NULL); /* a callback's memory is not the log's */
+    good = lua_pcall(L, 3, 0, 0) == LUA_OK;
+    guards_run(&core->tasks.guards, before);
+    if (good) {
         log_set_sink(on_line, owner);
         return;
     }
@@ -313,7 +322,9 @@ luaopen_popd_core(lua_State *L)
     sock_open(L, &core->tasks, &core->names);
     spool_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
+    fault_open(L);
     source_open(L);
+    pair_open(L);
     tlslua_open(L);
     server_open(L, &core->servers);
     sandbox_open(L);

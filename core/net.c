@@ -188,6 +188,22 @@ net_address_set(struct net_address *a, bool v6, const uint8_t *ip, uint16_t port
 }
 
 bool
+net_address_parse(struct net_address *a, const char *text)
+{
+    bool v6 = strchr(text, ':') != NULL;
+    uint8_t ip[16];
+
+    if (strcmp(text, "unix") == 0) {
+        *a = (struct net_address){.local = true};
+        return true;
+    }
+    if (inet_pton(v6 ? AF_INET6 : AF_INET, text, ip) != 1)
+        return false;
+    net_address_set(a, v6, ip, a->port);
+    return true;
+}
+
+bool
 net_is_loopback(const struct net_address *a)
 {
     static const uint8_t one[16] = {[15] = 1};

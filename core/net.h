@@ -44,7 +44,8 @@ int net_accept(int fd, struct net_address *peer);
 /* Numeric, IPv4 in dots; "unix" for a Unix socket. */
 void net_address_text(const struct net_address *a, char text[NET_TEXT]);
 void net_address_set(struct net_address *a, bool v6, const uint8_t *ip, uint16_t port);
-bool net_is_loopback(const struct net_address *a); /* a Unix socket is, too */
+bool net_address_parse(struct net_address *a, const char *text); /* such a text; the port stays */
+bool net_is_loopback(const struct net_address *a);               /* a Unix socket is, too */
 bool net_same_host(const struct net_address *a, const struct net_address *b);
 
 bool net_network_parse(struct net_network *n, const char *text);

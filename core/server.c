@@ -3,6 +3,7 @@
 #include "conn.h"
 #include "listener.h"
 #include "log.h"
+#include "pair.h"
 #include "settings.h"
 
 #include <errno.h>
@@ -87,7 +88,7 @@ static void
 end_empty(lua_State *L, enum task_status status, void *owner)
 {
     (void)owner;
-    if (status == TASK_FAILED)
+    if (status != TASK_DONE)
         log_event(LOG_ERROR, "a server could not be ended", "error", task_error_text(L), NULL);
 }
 
@@ -121,16 +122,13 @@ refuse(const struct listener *l, int fd)
     close(fd);
 }
 
-static bool
-add_conn(struct server *s, struct listener *l, int fd, const struct net_address *peer)
+static struct conn *
+add_conn(struct server *s, int fd, const struct net_address *peer, const struct conn_entry *entry)
 {
-    struct conn_entry entry = {.proxied = l->proxied, .implicit = l->implicit, .site = l->site};
-    struct conn *c = conn_new(&s->host, s->common->last_id + 1, fd, peer, &entry);
+    struct conn *c = conn_new(&s->host, s->common->last_id + 1, fd, peer, entry);
 
-    if (!c) {
-        log_event(LOG_ERROR, "out of memory: a connection was dropped", NULL);
-        return false;
-    }
+    if (!c)
+        return NULL;
     s->common->last_id++;
     c->next_conn = s->conns;
     c->link = &s->conns;
@@ -138,7 +136,18 @@ add_conn(struct server *s, struct listener *l, int fd, const struct net_address 
         c->next_conn->link = &c->next_conn;
     s->conns = c;
     s->count++;
-    return true;
+    return c;
+}
+
+static bool
+accept_conn(struct server *s, struct listener *l, int fd, const struct net_address *peer)
+{
+    struct conn_entry entry = {.proxied = l->proxied, .implicit = l->implicit, .site = l->site};
+
+    if (add_conn(s, fd, peer, &entry))
+        return true;
+    log_event(LOG_ERROR, "out of memory: a connection was dropped", NULL);
+    return false;
 }
 
 /* False: something was logged, and the log's function may have ended anything:
@@ -156,7 +165,7 @@ welcome(struct server *s, struct listener *l, int fd, const struct net_address *
         log_event(LOG_WARNING, "a connection came past the proxy", "peer", text, NULL);
         return false;
     } else {
-        return add_conn(s, l, fd, peer);
+        return accept_conn(s, l, fd, peer);
     }
     return true;
 }
@@ -230,6 +239,25 @@ l_add(lua_State *L)
     return 0;
 }
 
+/* server:mock(end) -> conn: a client of this machine is at the pair's other
+ * end.  It does not begin before server:begin(id). */
+static int
+l_mock(lua_State *L)
+{
+    static const uint8_t here[] = {127, 0, 0, 1};
+    static const struct conn_entry entry = {.mock = true};
+    struct server *s = check_server(L);
+    struct net_address peer;
+    struct conn *c;
+
+    net_address_set(&peer, false, here, 0);
+    c = add_conn(s, pair_take(L, 2), &peer, &entry);
+    if (!c)
+        return luaL_error(L, "out of memory");
+    view_push(L, c);
+    return 1;
+}
+
 /* server:set(options): all of them, checked by popd.options. */
 static int
 l_set(lua_State *L)
@@ -281,6 +309,17 @@ l_conn_state(lua_State *L)
         return 2;
     view_push_state(L, c);
     return 1;
+}
+
+/* server:begin(id): greets a mock. */
+static int
+l_begin(lua_State *L)
+{
+    struct conn *c = find_conn(L, check_server(L));
+
+    if (c)
+        conn_wake(c);
+    return 0;
 }
 
 /* server:conn_close(id [, text]) -> true, or nil and the reason */
@@ -352,6 +391,7 @@ l_new(lua_State *L)
     *s = (struct server){.common = common};
     s->host = (struct conn_host){
         .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s};
+    s->host.limits.callback.ours = true;
     alarm_init(&s->pause, common->loop, resume, s);
     luaL_setmetatable(L, SERVER);
     s->host.piece = malloc(CONN_PIECE);
@@ -384,6 +424,8 @@ server_open(lua_State *L, struct server_common *common)
 {
     static const luaL_Reg methods[] = {
         {"add", l_add},
+        {"mock", l_mock},
+        {"begin", l_begin},
         {"set", l_set},
         {"conn_list", l_conn_list},
         {"conn_state", l_conn_state},

@@ -24,7 +24,8 @@ struct server_common {
  *     -> listener, or nil and the reason; it has .port and :close(), and
  *     :proxy{ networks } makes it expect a PROXY header from those;
  *   server_new(steps) -> server, with set{…}, add(listener), conn_list(),
- *     conn_state(id), conn_close(id [, text]), close_all(), count().
+ *     conn_state(id), conn_close(id [, text]), close_all(), count(), and for
+ *     popd.mock mock(end) -> conn, begin(id).
  * [-0, +0, e] */
 void server_open(lua_State *L, struct server_common *common);
 

@@ -1,6 +1,7 @@
 /* Running what is asked of Lua, and answering with what came of it. */
 #include "steps.h"
 
+#include "fault.h"
 #include "log.h"
 #include "reply.h"
 
@@ -25,7 +26,9 @@ push_step(lua_State *L, void *owner)
 void
 step_log_failure(lua_State *L, struct conn *c, const char *step)
 {
-    conn_log(c, LOG_ERROR, step, "error", task_error_text(L));
+    lua_settop(L, 1);
+    view_push(L, c);
+    fault_tell(L, "a callback failed", step);
 }
 
 static void
@@ -36,10 +39,12 @@ end_step(lua_State *L, enum task_status status, void *owner)
 
     c->active = loop_now();
     conn_wake(c);
-    if (status == TASK_FAILED) {
+    if (status != TASK_DONE) {
         if (step->fail)
             step->fail(c);
         c->settled = true;
+        if (status == TASK_STOPPED)
+            conn_end(c, !step->fail);
         step_log_failure(L, c, step->name);
     } else if (step->take) {
         step->take(L, c);
@@ -57,9 +62,12 @@ step_go_on(struct conn *c, bool (*next)(struct conn *))
 bool
 step_run_function(struct conn *c, const struct step *step, task_push *push)
 {
+    struct task_limits limits = c->host->limits.callback;
+
     c->step = step;
     c->settled = false;
-    task_start(c->host->tasks, &c->host->limits.callback, (uint64_t)c->id, push, end_step, c, &c->task);
+    limits.ours = push == push_step;
+    task_start(c->host->tasks, &limits, (uint64_t)c->id, push, end_step, c, &c->task);
     return !c->task;
 }
 
@@ -115,7 +123,7 @@ step_answer(lua_State *L, struct conn *c, bool ok, int index)
 void
 step_fail_command(struct conn *c)
 {
-    static const char text[] = STEP_NEUTRAL;
+    static const char text[] = CONN_NEUTRAL;
 
     conn_say(c, session_answer(&c->session, false, "SYS/TEMP", text, sizeof text - 1, NULL, conn_reply(c)));
 }

@@ -15,9 +15,6 @@
 
 #include "conn.h"
 
-/* What a client reads of a fault. */
-#define STEP_NEUTRAL "the server had a problem with this; try again later"
-
 struct step {
     const char *name;                           /* of the function in the server's steps */
     int (*push)(lua_State *L, struct conn *c);  /* its arguments behind conn; how many; NULL: none */
@@ -40,7 +37,7 @@ void step_go_on(struct conn *c, bool (*next)(struct conn *));
 /* Calls f(light conn) where it may raise; what it raises is logged. */
 void step_protect(struct conn *c, lua_CFunction f);
 
-/* Logs the error at index 1. */
+/* Has the error at index 1 logged. */
 void step_log_failure(lua_State *L, struct conn *c, const char *step);
 
 /* A text among the results, or NULL; a code as C's string, or NULL where it

@@ -6,25 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Instructions without a chance for others, of a task that has no budget. */
-#define STUCK_MAX 100000000
-
-/* Instructions between two looks: about a millisecond of Lua. */
-#define LOOK_EVERY 100000
-
 struct task {
     struct tasks *tasks; /* borrowed */
     struct task *next_task, **link;
     lua_State *co; /* anchored in the registry; NULL once given back */
-    struct task_limits limits;
-    uint64_t spent;  /* instructions */
-    uint64_t stuck;  /* of these, since others had their turn */
-    double started;  /* loop time */
-    bool exposed;    /* a script has seen its coroutine */
-    bool failed;     /* it ended by an error */
-    bool waiting;    /* a wait of `cancel` is under way */
-    const char *why; /* set once its time is up: what a wait raises from now on */
-    struct alarm deadline;
+    struct guard guard;
+    bool exposed;     /* a script has seen its coroutine */
+    bool failed;      /* it ended by an error */
+    bool waiting;     /* a wait of `cancel` is under way */
     bool refused;     /* its wait was given up, which it is still to be told */
     struct turn turn; /* goes on after a forced yield */
     void (*cancel)(void *);
@@ -39,18 +28,13 @@ struct task {
 static const char tasks_key;
 static const char wait_token;
 
-static const char *const expired_text = "the callback's time is up (callback_timeout)";
 static const char *const memory_text = "out of memory";
 static const char *const many_text = "the callback returned too many values";
 static const char *const yielded_text =
     "a callback yielded by itself; to wait it calls popd.sleep and the like";
-static const char *const stuck_text =
-    "the function ran too long where it cannot be paused (in a coroutine of its own, "
-    "table.sort or the like): the server stood still meanwhile";
 static const char *const swallowed_text = "a coroutine of this callback waited, but what resumed it did not "
                                           "pass that on: it uses a coroutine.resume or "
                                           "wrap that was taken before popd was loaded; load popd first";
-static const char *const budget_text = "the callback used up its instructions (callback_instructions)";
 
 void *
 task_token(void)
@@ -58,8 +42,8 @@ task_token(void)
     return (void *)&wait_token;
 }
 
-/* The hook finds its tasks by the registry: lua_getextraspace is the host's.
- * Reading a light key allocates nothing. */
+/* By the registry: lua_getextraspace is the host's.  Reading a light key
+ * allocates nothing. */
 static struct tasks *
 find_tasks(lua_State *L)
 {
@@ -85,10 +69,30 @@ push_text(lua_State *L, const char *text)
     lua_rawgetp(L, LUA_REGISTRYINDEX, text);
 }
 
+static struct task *
+set_running(struct tasks *ts, struct task *t)
+{
+    struct task *before = ts->running;
+
+    ts->running = t;
+    guards_run(&ts->guards, t ? &t->guard : NULL);
+    return before;
+}
+
+/* While a token of an inner coroutine is on its way up, nothing else may yield. */
+static bool
+may_yield(void *owner, lua_State *L)
+{
+    const struct task *t = ((struct tasks *)owner)->running;
+
+    return L == t->co && !t->waiting && lua_isyieldable(L);
+}
+
 void
 tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
 {
     *ts = (struct tasks){.loop = loop};
+    guards_open(&ts->guards, L, may_yield, ts);
     lua_pushlightuserdata(L, ts);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &tasks_key);
     keep_text(L, memory_text);
@@ -140,55 +144,6 @@ give_back(lua_State *L, struct tasks *ts, lua_State *co, bool failed)
     lua_rawsetp(L, LUA_REGISTRYINDEX, co);
 }
 
-/* Says where a callback was when it was stopped: the error that stops it may be
- * caught on its way, and end somewhere else. */
-static void
-log_place(lua_State *L)
-{
-    luaL_traceback(L, L, NULL, 0);
-    log_event(LOG_ERROR, "a callback is stopped: it used up its instructions", "where", lua_tostring(L, -1),
-              NULL);
-    lua_pop(L, 1);
-}
-
-static void
-on_hook(lua_State *L, lua_Debug *ar)
-{
-    struct tasks *ts = find_tasks(L);
-    struct task *t = ts ? ts->running : NULL;
-
-    (void)ar;
-    if (!t)
-        return;
-    t->spent += (uint64_t)lua_gethookcount(L);
-    t->stuck += (uint64_t)lua_gethookcount(L);
-    if (!t->why && t->limits.instructions && t->spent > t->limits.instructions) {
-        t->why = budget_text;
-        log_place(L);
-    } else if (!t->why && !t->limits.instructions && t->stuck > STUCK_MAX) {
-        t->why = stuck_text;
-        log_place(L);
-    }
-    if (t->why) { /* from now on at every instruction: a pcall in a loop does not survive that */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
-        luaL_error(L, "%s", t->why);
-    }
-    if (lua_gethookcount(L) != LOOK_EVERY) /* left so by a callback that was stopped */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
-    /* While a token of an inner coroutine is on its way up, nothing else may yield. */
-    if (L == t->co && !t->waiting && lua_isyieldable(L)) {
-        t->stuck = 0;
-        lua_yield(L, 0);
-    }
-}
-
-void
-task_adopt(struct tasks *ts, lua_State *co)
-{
-    if (ts->running && lua_gethook(co) != on_hook)
-        lua_sethook(co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
-}
-
 struct ending {
     struct task *task;
     enum task_status status;
@@ -211,6 +166,7 @@ call_give_back(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
 
+    guard_clear(&t->guard, L);
     give_back(L, t->tasks, t->co, t->failed || t->exposed);
     return 0;
 }
@@ -260,7 +216,7 @@ task_free(struct task *t)
     *t->link = t->next_task;
     if (t->next_task)
         t->next_task->link = t->link;
-    alarm_stop(&t->deadline);
+    guard_stop(&t->guard);
     turn_cancel(&t->turn, t->tasks->loop);
     t->tasks->count--;
     free(t);
@@ -284,7 +240,7 @@ task_drop(struct task *t)
     if (t->handle)
         *t->handle = NULL;
     if (t->tasks->running == t)
-        t->tasks->running = NULL;
+        set_running(t->tasks, NULL);
     task_unwait(t);
     task_free(t);
 }
@@ -300,25 +256,42 @@ task_expose(struct tasks *ts)
 static void
 close_guarded(struct task *t)
 {
-    struct task *before = t->tasks->running;
+    struct task *before = set_running(t->tasks, t);
 
-    t->tasks->running = t;
     close_coroutine(t->co, t->tasks->L);
-    t->tasks->running = before;
+    set_running(t->tasks, before);
+}
+
+/* A guard has tripped: what the task left is not used, whatever it is. */
+static int
+leave_stopped(struct task *t, int n)
+{
+    lua_pop(t->co, n);
+    guard_push(t->co, &t->guard);
+    return 1;
+}
+
+static int
+leave_too_many(struct task *t, int n)
+{
+    lua_pop(t->co, n);
+    push_text(t->co, many_text);
+    return 1;
 }
 
 /* The task is over; n values on its stack are its results, or its error. */
-static void
+static enum task_status
 end(struct task *t, enum task_status status, int n)
 {
     lua_State *L = t->tasks->L;
 
-    alarm_stop(&t->deadline);
-    if (!lua_checkstack(L, n + 4)) {
-        lua_pop(t->co, n);
-        push_text(t->co, many_text);
+    guard_stop(&t->guard);
+    if (t->guard.trip && lua_checkstack(t->co, 1)) {
+        status = TASK_STOPPED;
+        n = leave_stopped(t, n);
+    } else if (!lua_checkstack(L, n + 4)) {
         status = TASK_FAILED;
-        n = 1;
+        n = leave_too_many(t, n);
     }
     lua_xmove(t->co, L, n);
     t->failed = lua_status(t->co) != LUA_OK;
@@ -327,6 +300,7 @@ end(struct task *t, enum task_status status, int n)
     tell_end(t, status, n);
     call_protected(t, call_give_back, "a coroutine could not be kept");
     task_free(t);
+    return status;
 }
 
 /* A task failed: puts a traceback into its error, if that is a text. */
@@ -340,7 +314,7 @@ add_traceback(lua_State *L)
     return 0;
 }
 
-static void
+static enum task_status
 fail(struct task *t)
 {
     lua_State *L = t->tasks->L;
@@ -351,18 +325,7 @@ fail(struct task *t)
         if (lua_pcall(L, 1, 0, 0) != LUA_OK)
             lua_pop(L, 1); /* without a traceback, then */
     }
-    end(t, TASK_FAILED, 1);
-}
-
-static void
-set_deadline(struct task *t)
-{
-    double left;
-
-    if (t->limits.seconds <= 0 || t->deadline.link || t->why)
-        return;
-    left = t->started + t->limits.seconds - loop_now();
-    alarm_set(&t->deadline, left > 0 ? left : 0);
+    return end(t, TASK_FAILED, 1);
 }
 
 /* The coroutine yielded: for a wait, for others' turn, or by mistake. */
@@ -375,39 +338,35 @@ pause_task(struct task *t, int n)
         lua_pop(t->co, n);
         task_unwait(t);
         push_text(t->co, yielded_text);
-        fail(t);
-        return TASK_FAILED;
+        return fail(t);
     }
     lua_pop(t->co, n);
-    set_deadline(t);
+    guard_wait(&t->guard);
     return TASK_WAITING;
 }
 
 static enum task_status
 run(struct task *t, int args)
 {
-    struct task *before = t->tasks->running;
+    struct task *before = set_running(t->tasks, t);
     int results = 0, status;
 
-    t->tasks->running = t;
     status = lua_resume(t->co, before ? before->co : t->tasks->L, args, &results);
-    t->tasks->running = before;
+    set_running(t->tasks, before);
     if (status == LUA_YIELD)
         return pause_task(t, results);
     if (status == LUA_OK && !t->waiting) {
         bool good = lua_toboolean(t->co, -results); /* after_base's */
 
         lua_remove(t->co, -results);
-        end(t, good ? TASK_DONE : TASK_FAILED, results - 1);
-        return good ? TASK_DONE : TASK_FAILED;
+        return end(t, good ? TASK_DONE : TASK_FAILED, results - 1);
     }
     if (status == LUA_OK) {
         lua_pop(t->co, results);
         push_text(t->co, swallowed_text);
     }
     task_unwait(t);
-    fail(t);
-    return TASK_FAILED;
+    return fail(t);
 }
 
 /* Runs protected: what ends a wait that is given up, false and the reason;
@@ -418,7 +377,7 @@ push_refusal(lua_State *L)
     struct task *t = lua_touserdata(L, 1);
 
     lua_pushboolean(L, 0);
-    lua_pushstring(L, t->why);
+    lua_pushstring(L, t->guard.why);
     lua_xmove(L, t->co, 2);
     return 0;
 }
@@ -446,7 +405,7 @@ on_turn(void *owner)
 void
 task_cancel(struct task *t, const char *why)
 {
-    t->why = why;
+    t->guard.why = why;
     if (!t->waiting)
         return;
     task_unwait(t);
@@ -460,7 +419,9 @@ task_cancel(struct task *t, const char *why)
 static void
 on_deadline(void *owner)
 {
-    task_cancel(owner, expired_text);
+    struct task *t = owner;
+
+    task_cancel(t, guard_expire(&t->guard));
 }
 
 /* Errors of a callback get their traceback where they are raised. */
@@ -475,7 +436,11 @@ trace(lua_State *L)
 static int
 after_base(lua_State *L, int status, lua_KContext context)
 {
+    struct tasks *ts = find_tasks(L);
+
     (void)context;
+    if (ts->running)
+        guard_settle(L, &ts->running->guard);
     lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
     lua_replace(L, 1);
     return lua_gettop(L);
@@ -505,7 +470,7 @@ prepare(lua_State *L)
 
     lua_settop(L, 0);
     t->co = take_coroutine(L, t->tasks);
-    lua_sethook(t->co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+    guard_watch(&t->guard, t->co);
     args = push(L, t->owner);
     if (!lua_checkstack(t->co, args + 2))
         return luaL_error(L, "too many arguments");
@@ -524,15 +489,16 @@ new_task(struct tasks *ts, const struct task_limits *limits, uint64_t party, tas
     if (!t)
         return NULL;
     t->tasks = ts;
-    t->limits = *limits;
-    t->started = loop_now();
+    t->guard.seconds = limits->seconds;
+    t->guard.instructions = limits->instructions;
+    t->guard.ours = limits->ours;
     t->ended = ended;
     t->owner = owner;
     t->handle = handle;
     t->party = party ? party : TASK_ALONE + ts->parties++;
     t->turn.run = on_turn;
     t->turn.owner = t;
-    alarm_init(&t->deadline, ts->loop, on_deadline, t);
+    guard_init(&t->guard, &ts->guards, ts->loop, on_deadline, t);
     t->next_task = ts->all;
     t->link = &ts->all;
     if (t->next_task)
@@ -606,8 +572,10 @@ task_running(lua_State *L, struct tasks *ts, const char *what)
         task_unwait(ts->running);
         luaL_error(L, "%s", swallowed_text);
     }
-    if (ts->running->why)
-        luaL_error(L, "%s", ts->running->why);
+    if (ts->running->guard.why) {
+        guard_note(L, &ts->running->guard);
+        luaL_error(L, "%s", ts->running->guard.why);
+    }
     return ts->running;
 }
 
@@ -623,6 +591,7 @@ after_wait(lua_State *L, int status, lua_KContext context)
     if (ts->running != t || t->waiting)
         return luaL_error(L, "this coroutine belongs to a callback that waits; nobody else may resume it");
     if (!lua_toboolean(L, 1)) {
+        guard_note(L, &t->guard);
         lua_settop(L, 2);
         luaL_where(L, 1);
         lua_insert(L, -2);
@@ -687,51 +656,10 @@ task_resume(struct task *t, int (*push)(lua_State *, void *), void *owner)
     run(t, n + 1);
 }
 
-/* A fresh deadline and budget. */
-static void
-restart(struct task *t, lua_State *L)
-{
-    t->started = loop_now();
-    t->spent = 0;
-    t->why = NULL;
-    alarm_stop(&t->deadline);
-    lua_sethook(L, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
-}
-
-static int
-after_guard(lua_State *L, int status, lua_KContext context)
-{
-    struct tasks *ts = find_tasks(L);
-
-    (void)context;
-    if (ts->running)
-        restart(ts->running, L);
-    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
-    lua_replace(L, 1);
-    return lua_gettop(L);
-}
-
-int
-task_guard(lua_State *L)
-{
-    struct tasks *ts = find_tasks(L);
-    int n = lua_gettop(L);
-
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
-    if (ts->running)
-        restart(ts->running, L);
-    lua_rotate(L, 1, -1); /* handler, arguments …, function */
-    lua_insert(L, 2);     /* handler, function, arguments … */
-    return after_guard(L, lua_pcallk(L, n - 2, LUA_MULTRET, 1, 0, after_guard), 0);
-}
-
 void
 task_extend(struct task *t, double seconds)
 {
-    t->started += seconds;
-    alarm_stop(&t->deadline);
-    set_deadline(t);
+    guard_extend(&t->guard, seconds);
 }
 
 const char *

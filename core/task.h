@@ -1,7 +1,7 @@
 /*
  * task - a Lua function that runs in a coroutine and may wait.
  *
- * A task ends DONE or FAILED, at once or after any number of waits; `ended` is
+ * A task ends DONE, FAILED or STOPPED, at once or after any number of waits; `ended` is
  * called then, once, also when task_start itself ends it.  While it waits it
  * costs its coroutine and nothing else: a later event resumes it.
  *
@@ -9,19 +9,15 @@
  * caller's (task_push), and results are read in `ended`, which runs under
  * lua_pcall with the results on its stack.  So a loop callback never raises.
  *
- * Guards: a deadline, waiting included, and a budget of instructions.  When
- * the deadline is up a wait raises; when the budget is spent every further
- * instruction raises, so that a loop that hides in pcall ends too.  In between
- * a long run is cut by forced yields, so that others get their turn.
+ * guard.h bounds what it may do: a deadline, a budget of instructions, memory.
+ * A task whose guard has tripped ends STOPPED, whatever its code returned.
  */
 #ifndef POPD_TASK_H
 #define POPD_TASK_H
 
-#include "loop.h"
-#include <lua.h>
-#include <stdint.h>
+#include "guard.h"
 
-enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED };
+enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED, TASK_STOPPED };
 
 struct task;
 
@@ -32,6 +28,7 @@ struct tasks {
     struct loop *loop;    /* borrowed */
     lua_State *L;         /* a thread of ours to work on; anchored in the registry */
     struct task *running; /* whose code runs now, or NULL */
+    struct guards guards; /* its guard counts */
     lua_State *spare[16]; /* coroutines to use again; anchored in the registry */
     size_t spares;
     struct task *all;
@@ -42,14 +39,15 @@ struct tasks {
 struct task_limits {
     double seconds;        /* deadline; 0: none */
     uint64_t instructions; /* 0: none, but yields are forced all the same */
+    bool ours;             /* its code is ours: memory is refused to the callbacks that it guards only */
 };
 
 /* Pushes the function and its arguments; returns how many arguments.  Runs
  * protected: may raise, then the task FAILED with that error. */
 typedef int task_push(lua_State *L, void *owner);
 
-/* The end of a task: DONE with its results, or FAILED with one value, the
- * error, on L from index 1.  Runs protected; what it raises is logged. */
+/* The end of a task: DONE with its results, or FAILED or STOPPED with one value,
+ * the error, on L from index 1.  Runs protected; what it raises is logged. */
 typedef void task_ended(lua_State *L, enum task_status status, void *owner);
 
 /* Called where Lua calls C; raises if it is out of memory. */
@@ -103,18 +101,10 @@ void task_extend(struct task *t, double seconds);
  * its resumer; where that one cannot yield, it takes the wait back. */
 void task_unwait(struct task *t);
 
-/* A coroutine of the script's that is about to run inside the running task
- * gets the task's guards. */
-void task_adopt(struct tasks *ts, lua_State *co);
-
-/* guard(f, handler, …): xpcall for one callback among several of a task: f has
- * a deadline and a budget of its own, and what comes after it, too. */
-int task_guard(lua_State *L);
-
 /* A script has got hold of the running task's coroutine: it is not used again. */
 void task_expose(struct tasks *ts);
 
-/* The error at index 1 of a FAILED task, as a text for the log: no code of the
+/* The error at index 1 of a FAILED or STOPPED task, as a text for the log: no code of the
  * script's is run for it. */
 const char *task_error_text(lua_State *L);
 

@@ -11,8 +11,9 @@
 
 #define VIEW "popd.conn"
 
-/* User values: the back end's state for this session, the script's own data. */
-enum { VALUE_STATE = 1, VALUE_DATA, VALUE_COUNT = 2 };
+/* User values: the back end's state for this session, the script's own data;
+ * of a mock also what it says of TLS. */
+enum { VALUE_STATE = 1, VALUE_DATA, VALUE_TLS, VALUE_COUNT = 2, VALUE_COUNT_MOCK = 3 };
 
 struct view {
     struct conn *conn; /* borrowed; NULL once the connection is freed */
@@ -26,7 +27,7 @@ view_push(lua_State *L, struct conn *c)
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, c) == LUA_TUSERDATA)
         return;
     lua_pop(L, 1);
-    v = lua_newuserdatauv(L, sizeof *v, VALUE_COUNT);
+    v = lua_newuserdatauv(L, sizeof *v, c->mock ? VALUE_COUNT_MOCK : VALUE_COUNT);
     v->conn = c;
     luaL_setmetatable(L, VIEW);
     lua_pushvalue(L, -1);
@@ -67,6 +68,12 @@ static void
 push_name(lua_State *L, struct conn *c)
 {
     lua_pushlstring(L, c->session.name.data ? c->session.name.data : "", c->session.name.len);
+}
+
+static void
+push_command(lua_State *L, struct conn *c)
+{
+    lua_pushstring(L, c->command);
 }
 
 static void
@@ -147,9 +154,23 @@ push_server(lua_State *L, struct conn *c)
 }
 
 static void
+push_mock_tls(lua_State *L, struct conn *c)
+{
+    view_push(L, c);
+    if (lua_getiuservalue(L, -1, VALUE_TLS) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        lua_pushboolean(L, 0);
+    }
+    lua_remove(L, -2);
+}
+
+static void
 push_tls(lua_State *L, struct conn *c)
 {
-    tlslua_push(L, c->stream.tls);
+    if (c->mock)
+        push_mock_tls(L, c);
+    else
+        tlslua_push(L, c->stream.tls);
 }
 
 static void
@@ -196,6 +217,7 @@ static const struct field {
     {"state", push_state},
     {"name", push_name},
     {"logon", push_logon},
+    {"command", push_command},
     {"storage", push_storage},
     {"deleted", push_deleted},
     {"msg", push_msg},
@@ -325,9 +347,56 @@ l_index(lua_State *L)
     return 0;
 }
 
+/* What a mock may set: (view, name, value). */
+
+static void
+set_remotehost(lua_State *L, struct conn *c)
+{
+    const char *text = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
+
+    if (!net_address_parse(&c->peer, text))
+        luaL_error(L, "conn.remotehost: a numeric address or \"unix\" expected, got '%s'",
+                   luaL_tolstring(L, 3, NULL));
+    steps_place(c);
+}
+
+static void
+set_tls(lua_State *L, struct conn *c)
+{
+    bool on = lua_istable(L, 3);
+
+    if (!on && lua_toboolean(L, 3))
+        luaL_error(L, "conn.tls: a table { version =, cipher =, sni =, client = } or false expected");
+    c->session.tls = on;
+    c->session.cert = on && lua_getfield(L, 3, "client") == LUA_TTABLE;
+    lua_settop(L, 3);
+    lua_setiuservalue(L, 1, VALUE_TLS);
+}
+
+static const struct {
+    const char *name;
+    void (*set)(lua_State *L, struct conn *c);
+} settable[] = {{"remotehost", set_remotehost}, {"tls", set_tls}};
+
+/* While a callback of the connection runs nobody may set anything: the callback
+ * would see what no real connection shows. */
+static bool
+may_set(const struct conn *c)
+{
+    return c && c->mock && !c->running && !c->task;
+}
+
 static int
 l_newindex(lua_State *L)
 {
+    struct conn *c = check_conn(L);
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+
+    for (size_t i = 0; may_set(c) && i < sizeof settable / sizeof *settable; i++)
+        if (strcmp(name, settable[i].name) == 0) {
+            settable[i].set(L, c);
+            return 0;
+        }
     return luaL_error(L, "conn.%s cannot be set; conn.data is the script's own", luaL_tolstring(L, 2, NULL));
 }
 
@@ -357,6 +426,17 @@ l_private(lua_State *L)
     return 1;
 }
 
+/* conn_end(conn [, tell]): a guard has tripped in a callback of this session. */
+static int
+l_end(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+
+    if (c)
+        conn_end(c, lua_toboolean(L, 2));
+    return 0;
+}
+
 /* conn_binding(conn, kind) -> octets that name this TLS connection, or nil */
 static int
 l_binding(lua_State *L)
@@ -382,6 +462,8 @@ view_open(lua_State *L)
 
     lua_pushcfunction(L, l_private);
     lua_setfield(L, -2, "conn_private");
+    lua_pushcfunction(L, l_end);
+    lua_setfield(L, -2, "conn_end");
     lua_pushcfunction(L, l_binding);
     lua_setfield(L, -2, "conn_binding");
     luaL_newmetatable(L, VIEW);

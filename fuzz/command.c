@@ -68,6 +68,18 @@ check_blanks(const struct command *c, const char *line, size_t n)
     free(longer);
 }
 
+/* What is shown fits, and of a line that is not understood nothing is. */
+static void
+check_shown(const struct command *c, bool bare)
+{
+    char text[COMMAND_SHOWN];
+
+    command_show(c, bare, text);
+    must(strlen(text) < COMMAND_SHOWN);
+    must(!strchr(text, ' ') || (c->good && !bare));
+    must(c->verb != VERB_PASS || strcmp(text, "PASS") == 0);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -84,6 +96,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         check_arguments(&c);
         check_blanks(&c, line, n);
     }
+    check_shown(&c, n % 2);
     free(line);
     return 0;
 }

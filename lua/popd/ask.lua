@@ -6,16 +6,13 @@
 -- and `text` that the client reads; `is_fault` knows it.
 -- @module popd.ask
 local core = require("popd.core")
+local faults = require("popd.faults")
 
 local ask_module = {}
 
 local NEUTRAL = "the server had a problem with this; try again later"
 
--- A value as text, whatever it is: a __tostring may raise.
-local function show(value)
-   local ok, text = pcall(tostring, value)
-   return ok and text or "a " .. type(value)
-end
+local show = faults.show
 
 local function traceback(err)
    if type(err) == "table" and (err.code or err.text) then
@@ -25,10 +22,7 @@ local function traceback(err)
 end
 
 local function log_fault(conn, name, err)
-   local text = type(err) == "table" and (show(err.code) .. " " .. show(err.text)) or show(err)
-   core.log("error", "a callback failed", {
-      callback = name, conn = conn.id, peer = conn.remotehost, user = conn.name, error = text,
-   })
+   faults.report("a callback failed", name, err, conn)
 end
 
 -- The code and text that the client reads of a fault.
@@ -52,16 +46,37 @@ local function is_fault(value)
    return getmetatable(value) == Fault
 end
 
-local function answered(conn, name, ok, first, second, ...)
+-- A guard has tripped: the session ends behind the answer.  `answer` is what the
+-- callback returned all the same, which is not used, but may be owed something.
+local function stopped(conn, name, err, answer)
+   local bad = fault(conn, name, err)
+   bad.stopped, bad.answer = true, answer
+   core.conn_end(conn)
+   return bad
+end
+
+local function answered(conn, name, ok, first, second, third, ...)
    if ok and (first or second == nil) then
-      return first, second, ...
+      return first, second, third, ...
+   elseif not ok and second then
+      return stopped(conn, name, first, third)
    end
-   return fault(conn, name, ok and second or first), ...
+   return fault(conn, name, ok and second or first), third, ...
 end
 
 --- Calls a site's function.  Returns its answer, or a Fault, which is logged.
 local function ask(conn, name, f, ...)
    return answered(conn, name, core.guard(f, traceback, ...))
+end
+
+--- The same for a function that the client gets no answer of: if a guard stops
+-- it, a line of its own tells the client so.
+local function ask_aside(conn, name, f, ...)
+   local answer = ask(conn, name, f, ...)
+   if is_fault(answer) and answer.stopped then
+      core.conn_end(conn, true)
+   end
+   return answer
 end
 
 local function wrong(conn, name, expected, got)
@@ -95,16 +110,16 @@ end
 
 local function tell(conn, name, f, ...)
    if f then
-      ask(conn, "on." .. name, f, ...)
+      ask_aside(conn, "on." .. name, f, ...)
    end
 end
 
 ask_module.show = show
-ask_module.traceback = traceback
 ask_module.log_fault = log_fault
 ask_module.fault = fault
 ask_module.is_fault = is_fault
 ask_module.ask = ask
+ask_module.ask_aside = ask_aside
 ask_module.wrong = wrong
 ask_module.hook = hook
 ask_module.tell = tell

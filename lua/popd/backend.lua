@@ -12,7 +12,7 @@ local handle = require("popd.handle")
 local login = require("popd.login")
 
 local ask, fault, is_fault, wrong = ask_module.ask, ask_module.fault, ask_module.is_fault, ask_module.wrong
-local hook, tell, log_fault, traceback = ask_module.hook, ask_module.tell, ask_module.log_fault, ask_module.traceback
+local hook, tell, log_fault, ask_aside = ask_module.hook, ask_module.tell, ask_module.log_fault, ask_module.ask_aside
 
 local backend = {}
 
@@ -21,13 +21,14 @@ local DELAY_MAX = 30 -- seconds; what failure_delay grows to
 
 -- Locks -------------------------------------------------------------------
 
--- true, false (taken) or a Fault; st.locked tells that unlock is owed.
+-- true, false (taken) or a Fault; st.locked tells that unlock is owed: also for a
+-- lock that was taken, but too late for the session.
 local function lock(conn, st)
    if not st.storage.lock then
       return true
    end
    local got = ask(conn, "storage.lock", st.storage.lock, st.mbox, conn)
-   if got == true then
+   if got == true or is_fault(got) and got.answer == true then
       st.locked = true
    elseif got and not is_fault(got) then
       return wrong(conn, "storage.lock", "a boolean", got)
@@ -41,7 +42,7 @@ local function unlock(conn, st)
    end
    st.locked = false
    if st.storage.unlock then
-      ask(conn, "storage.unlock", st.storage.unlock, st.mbox, conn)
+      ask_aside(conn, "storage.unlock", st.storage.unlock, st.mbox, conn)
    end
 end
 
@@ -231,7 +232,7 @@ function backend.steps(site)
          lines[#lines + 1] = line
       end
       local kept = { table.unpack(lines) }
-      local answer = ask(conn, "on.capa", hooks().capa, conn, lines)
+      local answer = ask_aside(conn, "on.capa", hooks().capa, conn, lines)
       if is_fault(answer) then
          return kept
       end
@@ -260,12 +261,11 @@ function backend.steps(site)
       if not h then
          return false, GONE
       end
-      local source, err = handle.source(h)
-      if source then
-         return source
+      local source = ask(conn, name, handle.source, h)
+      if is_fault(source) then
+         return false, source.text, source.code
       end
-      local bad = fault(conn, name, err)
-      return false, bad.text, bad.code
+      return source
    end
 
    -- The ids that a storage says are still there, for the log.
@@ -325,13 +325,16 @@ function backend.steps(site)
    local function run_command(conn, keyword, command, args)
       local name = "commands." .. keyword
       local run = type(command) == "table" and command.run or command
-      local ok, text, second, code = core.guard(run, traceback, conn, args)
-      if ok and type(text) == "string" then
+      local bad, text, second, code = ask(conn, name, function(...)
+         return true, run(...) -- nil and a text are the site's own words for its client
+      end, conn, args)
+      if bad == true and type(text) == "string" then
          return true, text, second
-      elseif ok and not text and type(second) == "string" then
-         return false, second, code -- the site's own words for its client
+      elseif bad == true and not text and type(second) == "string" then
+         return false, second, code
+      elseif bad == true then
+         bad = wrong(conn, name, "a text, or nil and a text", text)
       end
-      local bad = ok and wrong(conn, name, "a text, or nil and a text", text) or fault(conn, name, text)
       return false, bad.text, bad.code
    end
 
@@ -350,12 +353,11 @@ function backend.steps(site)
       if not ok or extra == nil then
          return ok, text, extra
       end
-      local source, err = handle.source(extra)
-      if source then
-         return true, text, source
+      local source = ask(conn, "commands." .. keyword, handle.source, extra)
+      if is_fault(source) then
+         return false, source.text, source.code
       end
-      local bad = fault(conn, "commands." .. keyword, err)
-      return false, bad.text, bad.code
+      return true, text, source
    end
 
    function steps.retrieved(conn, id)

@@ -13,9 +13,11 @@ usage: popd-lua [options] [script.lua [arguments]]
        popd-lua [options] --maildir DIR --users FILE
        popd-lua cert [--out DIR | --cert FILE --key FILE] [--days N] [--force] HOST...
        popd-lua passwd [--scheme S] [--file FILE] NAME [MBOX]
+       popd-lua check [--log LEVEL] store.lua [arguments]
 
 Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
-`cert` makes a key and a certificate for it, `passwd` an entry of the users' file.
+`cert` makes a key and a certificate for it, `passwd` an entry of the users' file;
+`check` tells what is wrong with the storage that a file returns.
 
   --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
                      mbox, %n and %d for its parts around the '@'
@@ -44,7 +46,7 @@ local known = {
 }
 
 -- The first word names them; a script of that name is run as `./cert`.
-local commands = { cert = "popd.cert", passwd = "popd.users" }
+local commands = { cert = "popd.cert", check = "popd.checking", passwd = "popd.users" }
 
 local fail = flags_of.fail
 

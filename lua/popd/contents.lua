@@ -32,8 +32,7 @@ function contents.octets(conn, st, id)
    if is_fault(h) or not h then
       return h or 0
    end
-   local n, err = handle.octets(h)
-   return n or fault(conn, "storage.get", err)
+   return (ask(conn, "storage.get", handle.octets, h))
 end
 
 local function is_unique_id(value)
@@ -63,8 +62,7 @@ function contents.uid(conn, st, id)
    if not h then
       return gone_uid(conn, id)
    end
-   local uid, err = handle.digest(h)
-   return uid or fault(conn, "storage.get", err)
+   return (ask(conn, "storage.get", handle.digest, h))
 end
 
 --- What `of` (octets or uid) says of many messages, in the same order.

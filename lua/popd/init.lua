@@ -11,6 +11,7 @@
 -- popd.run()
 local core = require("popd.core")
 require("popd.carry")
+local faults = require("popd.faults")
 local handle = require("popd.handle")
 local server = require("popd.server")
 
@@ -69,6 +70,20 @@ popd.listen = require("popd.listen")
 -- @tparam[opt] table options see `popd.options`
 -- @treturn server a server that is down
 popd.new = server.new
+
+--- Makes a server that needs no network, and a client of it: for specs.
+-- @function mock
+-- @tparam[opt] table options as for `new`
+-- @return see `popd.mock`
+popd.mock = require("popd.mock").new
+
+--- Checks a storage by real sessions.
+-- @function check
+-- @param storage as the option takes it
+-- @tparam table options see `popd.check`
+-- @treturn boolean true, or nil
+-- @treturn table the report: an array of `{ rule =, call =, got = }`
+popd.check = require("popd.check").run
 
 --- Finds a server by its name.
 -- @function server
@@ -149,11 +164,11 @@ function popd.after(seconds, f)
    end)
 end
 
-local function report(err)
+local function traceback(err)
    if err == "cancelled" or type(err) == "string" and err:find(": cancelled$") then
-      return
+      return nil
    end
-   core.log("error", "a function of popd.every failed", { error = debug.traceback(tostring(err), 2) })
+   return debug.traceback(faults.show(err), 2)
 end
 
 --- Runs a function again and again.  A run that takes longer than the interval
@@ -168,12 +183,15 @@ function popd.every(seconds, f)
       error("popd.every: seconds above 0 expected", 2)
    end
    local due, cancelled = core.now(), false
-   local job = core.spawn(function()
+   local job = core.job(function()
       while not cancelled do
          local now = core.now()
          due = math.max(due + seconds, now)
          core.sleep(due - now)
-         xpcall(f, report)
+         local ok, err = core.guard(f, traceback)
+         if not ok and err then
+            faults.report("a function of popd.every failed", nil, err)
+         end
       end
    end)
    return {
@@ -183,6 +201,17 @@ function popd.every(seconds, f)
       end,
    }
 end
+
+--- Caps what this Lua state may allocate.  A callback that needs more, garbage
+-- not counted, is stopped where it is, and its session ends; the core's own work
+-- never fails for the cap.
+-- @function memory_limit
+-- @tparam[opt] integer|boolean octets more than are in use; `false` takes the cap
+-- away; absent: nothing changes
+-- @treturn integer octets in use, with what is garbage and not collected yet
+-- @raise where less than what is in use is asked for
+-- @usage popd.memory_limit(256 * 1024 * 1024)
+popd.memory_limit = core.memory_limit
 
 --- Writes one line to the log.
 -- @function log

@@ -242,6 +242,9 @@ local function finish(p)
       servers[p.name] = nil
    end
    open_servers = open_servers - 1
+   if p.when_gone then
+      p.when_gone()
+   end
    if open_servers == 0 and when_none then
       when_none()
    end
@@ -294,6 +297,27 @@ end
 -- @return server or nil
 function server.find(name)
    return servers[name]
+end
+
+--- A connection of a server whose client is a script (popd.mock).
+-- @param object the server; it need not be up
+-- @param client_end one end of a `core.pair`; the script has the other
+-- @return the connection, which rests until `begin`; and that function
+function server.mock(object, client_end)
+   local p = get(object)
+   local conn = p.core:mock(client_end)
+   return conn, function()
+      p.core:begin(conn.id)
+   end
+end
+
+--- Ends a server and tells when nothing of it is left.
+-- @param object the server
+-- @string mode as `destroy` takes it
+-- @func f called then, perhaps at once
+function server.leave(object, mode, f)
+   get(object).when_gone = f
+   object:destroy(mode)
 end
 
 --- Ends every server once its open sessions have ended.

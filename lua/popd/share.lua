@@ -88,7 +88,9 @@ function Mutex:with(f, ...)
       end)
    end
    self.held = true
-   return released(self, xpcall(f, trace, ...))
+   return core.finally(f, trace, function(...)
+      return released(self, ...)
+   end, ...)
 end
 
 --- Makes a mutex: `mutex:with(f, …)`.
@@ -187,12 +189,24 @@ local function take(self)
    return given == SLOT and open_client(self) or given
 end
 
-local function returned(self, client, ok, ...)
+-- Whether the client is not used again; its place is free in either case.
+local function took_back(self, client, ok)
+   if ok and not self.closed then
+      give_back(self, client)
+      return false
+   end
+   free_slot(self)
+   return true
+end
+
+-- The client is closed where that may wait, and may be stopped.
+local function returned(self, client, is_left, ok, ...)
+   if is_left then
+      close_client(self, client)
+   end
    if not ok then
-      discard(self, client)
       error((...), 0)
    end
-   give_back(self, client)
    return ...
 end
 
@@ -206,7 +220,9 @@ function Pool:with(f, ...)
       error("pool:with: the pool is closed", 2)
    end
    local client = take(self)
-   return returned(self, client, xpcall(f, trace, client, ...))
+   return returned(self, client, core.finally(f, trace, function(...)
+      return took_back(self, client, (...)), ...
+   end, client, ...))
 end
 
 --- Closes the clients that nobody uses, and the others once they are given back.

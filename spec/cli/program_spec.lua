@@ -46,7 +46,7 @@ describe("popd-lua", function()
    ]]
 
    describe("told what to do by flags", function()
-      for _, command in ipairs { "cert", "passwd" } do
+      for _, command in ipairs { "cert", "check", "passwd" } do
          it(("explains %s with --help"):format(command), function()
             local status, out, err = program.run({ program.path() }, command, "--help")
             assert.equal(0, status)

@@ -422,9 +422,17 @@ describe("the example", function()
    end)
 
    describe("of README.md", function()
+      before_each(function()
+         local blocks = {}
+         for text in files.text("README.md"):gmatch("\n```lua\n(.-)```\n") do
+            blocks[#blocks + 1] = text
+         end
+         files.put(path("store.lua"), blocks[1])
+         files.put(path("server.lua"), (blocks[2]:gsub("port = %d+", "port = 0"):gsub('"store.lua"',
+            ("%q"):format(path("store.lua")))))
+      end)
+
       it("serves and deletes as it stands there", function()
-         local text = files.text("README.md"):match("\n```lua\n(.-)```\n")
-         files.put(path("server.lua"), (text:gsub("port = %d+", "port = 0")))
          server = program.start(program.popd_lua(), path("server.lua"))
          local port = server:port()
          local c = program.connect(port)
@@ -434,6 +442,12 @@ describe("the example", function()
          c = program.connect(port)
          c:login("joe", "secret")
          assert.equal("+OK 0 0", c:say("STAT"))
+      end)
+
+      it("passes the check", function()
+         local status, out = program.run({ program.path() }, "check", path("store.lua"))
+         assert.equal(0, status, out)
+         assert.is_nil(out:find("FAIL", 1, true), out)
       end)
    end)
 

@@ -1,4 +1,5 @@
 local client = require("support.client")
+local faults = require("popd.faults")
 local popd = require("popd")
 local store = require("support.store")
 
@@ -282,6 +283,7 @@ describe("a handle that fails", function()
       it(what .. " is a fault of that message alone", function()
          local c = begin(make, { size = function() return 100 end })
          assert.truthy(c:command("RETR 1"):find("^%-ERR %[SYS/TEMP%]"))
+         faults.flush()
          assert.truthy(c:command("TOP 1 0"):find("^%-ERR %[SYS/TEMP%]"))
          assert.equal(2, #client.logged("^error.*storage.get"))
          assert.equal("+OK", c:command("NOOP"))

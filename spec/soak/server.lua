@@ -250,7 +250,7 @@ local function counters()
 end
 
 local control = popd.new("control", {
-   port = 0, address = "127.0.0.1",
+   port = 0, address = "127.0.0.1", login_timeout = false,
    commands = { XCOUNTERS = { run = counters, states = "auth" } },
 }):up()
 

@@ -8,6 +8,7 @@
 --     assert.equal("+OK 2 30", c:command("STAT"))
 local assert = require("luassert")
 local core = require("popd.core")
+local faults = require("popd.faults")
 local popd = require("popd")
 local socket = require("socket")
 
@@ -42,6 +43,7 @@ end
 -- Servers -------------------------------------------------------------------
 
 local function take_log()
+   faults.flush() -- what another spec has met does not count here
    client.log = {}
    popd.log_to(function(level, line)
       table.insert(client.log, level .. " " .. line)
@@ -106,6 +108,7 @@ function client.finish()
    local todo = checks
    checks = {}
    client.drain()
+   faults.flush()
    popd.log_to(nil, "none")
    assert.equal(0, core.count(), "callbacks are left behind")
    for _, check in ipairs(todo) do
@@ -276,6 +279,15 @@ function Client:command(text, multi)
       return reply, self:multi()
    end
    return reply
+end
+
+--- Sends a command whose callback a guard stops: its reply is [SYS/TEMP], and the
+-- connection ends behind that.
+function Client:stopped(text)
+   local reply = self:command(text)
+   assert.truthy(reply:find("^%-ERR %[SYS/TEMP%] "), text .. ": " .. reply)
+   local _, rest = self:closed()
+   assert.equal("", rest)
 end
 
 --- A message as it was before dot-stuffing, and the line before it.
