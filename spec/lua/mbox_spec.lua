@@ -612,6 +612,30 @@ describe("popd.mbox", function()
       end)
    end)
 
+   describe("by the rules of popd.check", function()
+      -- An MTA that quotes as mboxrd does, and locks or does not.
+      local function put(mbox_name, text)
+         local quoted = ("\n" .. text):gsub("\n(>*From )", "\n>%1"):sub(2)
+         local file = assert(io.open(dir .. "/" .. mbox_name, "ab"))
+         file:write("From mta" .. DATE .. "\n", quoted, quoted:sub(-1) == "\n" and "\n" or "\n\n")
+         file:close()
+      end
+
+      for what, options in pairs {
+         ["with both locks"] = {},
+         ["with dot-locks"] = { lock = { "dotlock" } },
+         ["with X-UIDL"] = { x_uidl = true },
+      } do
+         it(("holds %s"):format(what), function()
+            options.format = "mboxrd"
+            local ok, report = popd.check(new(options), {
+               mbox = "joe", other = "ann", put = put, destructive = true,
+            })
+            assert.is_true(ok, tostring(report))
+         end)
+      end
+   end)
+
    describe("in a server", function()
       after_each(client.finish)
 
