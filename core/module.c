@@ -12,6 +12,7 @@
 #include "secret.h"
 #include "server.h"
 #include "sock.h"
+#include "mboxlua.h"
 #include "spool.h"
 #include "source.h"
 #include "tlslua.h"
@@ -321,6 +322,7 @@ luaopen_popd_core(lua_State *L)
     secret_open(L, &core->tasks, &core->pool);
     sock_open(L, &core->tasks, &core->names);
     spool_open(L, &core->tasks, &core->pool);
+    mboxlua_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
     fault_open(L);
     source_open(L);
