@@ -123,7 +123,7 @@ l_close(lua_State *L)
     return 0;
 }
 
-/* spool:stat() -> size, mtime in nanoseconds, dev, ino; nothing of one without a file */
+/* spool:stat() -> size, mtime in nanoseconds, dev, ino, uid; nothing of one without a file */
 static int
 l_stat(lua_State *L)
 {
@@ -138,7 +138,8 @@ l_stat(lua_State *L)
     lua_pushinteger(L, (lua_Integer)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec);
     lua_pushinteger(L, (lua_Integer)st.st_dev);
     lua_pushinteger(L, (lua_Integer)st.st_ino);
-    return 4;
+    lua_pushinteger(L, (lua_Integer)st.st_uid);
+    return 5;
 }
 
 /* spool:is(path) -> whether that is this file; of one without a file: whether there is none */
@@ -242,7 +243,7 @@ l_dotlock_break(lua_State *L)
 }
 
 /* spool_self() -> this process's number, and what names the machine and the
- * numbers' space: in another one the same number is somebody else */
+ * numbers' space: in another one the same number is somebody else; and its user */
 static int
 l_self(lua_State *L)
 {
@@ -254,7 +255,8 @@ l_self(lua_State *L)
         host[0] = '\0';
     lua_pushinteger(L, getpid());
     lua_pushfstring(L, "%s/%s", host, space);
-    return 2;
+    lua_pushinteger(L, (lua_Integer)geteuid());
+    return 3;
 }
 
 /* process_gone(number) -> whether no process has it */

@@ -238,9 +238,18 @@ local function set_aside(path, why)
    return ok, err
 end
 
-local function misfit(file, h)
+-- Where all may write to the directory, anybody could have put it there.
+local function is_ours(log)
+   local _, _, uid = core.spool_self()
+   local owner = select(5, log:stat())
+   return owner == uid or owner == 0
+end
+
+local function misfit(file, log, h)
    local size = file:stat()
-   if not h then
+   if not is_ours(log) then
+      return "it is not ours"
+   elseif not h then
       return "it is not whole"
    elseif not size then
       return "the mailbox is gone"
@@ -267,7 +276,7 @@ function journal.recover(file, path)
       return code == "ENOENT" or nil, err
    end
    local h = read_block(log)
-   local why = misfit(file, h)
+   local why = misfit(file, log, h)
    if why then
       log:close()
       return set_aside(path, why)

@@ -599,6 +599,27 @@ describe("popd.mbox", function()
          assert.equal(spool_of { "b", "c", "d" }, files.text(path))
       end)
 
+      it("takes no journal that somebody else has put there", function()
+         files.put(path, spool_of(names))
+         local script = files.put(dir .. "/cut.lua", ([[
+            local storage = require("popd.mbox").new { root = %q, lock = { "fcntl" } }
+            assert(storage.lock("joe"))
+            storage.dele("joe", { 1 })
+         ]]):format(dir .. "/%s"))
+         local journal = dir .. "/.joe.popd-journal"
+         if not traced.works() or not fs.chown(script, 65534, 65534) then
+            pending("strace cannot be used here, or files not be given away")
+            return
+         end
+         traced.run("pwrite64:error=EIO:when=3", script) -- the journal is there, nothing was copied back
+         assert.equal(spool_of(names), files.text(path))
+         assert(fs.chown(journal, 65534, 65534))
+         assert.equal(4, #session(new(), texts))
+         assert.equal(spool_of(names), files.text(path))
+         assert.matches("it is not ours", table.concat(logged))
+         assert.is_false(files.exists(journal))
+      end)
+
       it("leaves a journal that does not fit for people, and says so", function()
          files.put(path, message("a"))
          files.put(dir .. "/.joe.popd-journal", "C nonsense\n" .. message("kept"))
