@@ -29,7 +29,7 @@ PURE_LIBS    = -lmbedcrypto -lutf8proc
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
 IO    = loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal filelock
-LUAC  = memory guard task fault await source pair fs crypto saslua secret tlslua sock spool mboxlua
+LUAC  = memory guard task fault await copy worker errand source pair fs crypto saslua secret tlslua sock spool mboxlua
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
@@ -47,12 +47,13 @@ $(BUILD)/%.o: core/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# Never unloaded: a thread that hangs at the Lua state's end may still run in it.
 $(BUILD)/popd/core.so: $(OBJECTS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -o $@.new $^ $(MODULE_LIBS) && mv $@.new $@
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -Wl,-z,nodelete -o $@.new $^ $(MODULE_LIBS) && mv $@.new $@
 
 $(BUILD)/testing.o: ALL_CFLAGS += -fvisibility=default
-$(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) testing)
+$(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) copy testing)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@.new $^ $(PURE_LIBS) && mv $@.new $@
 
