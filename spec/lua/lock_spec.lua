@@ -401,6 +401,57 @@ sys.stdin.read()
       end)
    end)
 
+   -- A connection that has asked nothing for long; octets(n) tells how many have moved
+   -- at the n-th look.
+   local function idle_conn(octets)
+      local looks, conn = 0, { id = 7, idle = 1000, bytes_in = 0 }
+      function conn.close()
+         conn.closed = true
+      end
+      return setmetatable(conn, {
+         __index = function(_, key)
+            if key == "bytes_out" then
+               looks = looks + 1
+               return octets(looks)
+            end
+         end,
+      })
+   end
+
+   it("does not take over from a session that is fetching, however long ago it asked", function()
+      local locks = lock.new({ "fcntl", take_over = 0.05, wait = 0.3 })
+      local fetching = idle_conn(function(look)
+         return look
+      end)
+      local held = assert(locks:take(path, fetching))
+      assert.is_false((locks:take(path)))
+      assert.is_nil(fetching.closed)
+      held:release()
+   end)
+
+   it("takes over from one where nothing moves, once it has given its lock back", function()
+      local locks = lock.new({ "fcntl", take_over = 0.05, wait = 0.3 })
+      local idle = idle_conn(function()
+         return 0
+      end)
+      local held = assert(locks:take(path, idle))
+      local close, order = idle.close, {}
+      function idle.close(...)
+         close(...)
+         popd.after(0.05, function()
+            order[#order + 1] = "released"
+            held:release()
+         end)
+      end
+      popd.spawn(function()
+         assert(locks:take(path)):release()
+         order[#order + 1] = "taken"
+      end)
+      popd.run()
+      assert.is_true(idle.closed)
+      assert.same({ "released", "taken" }, order)
+   end)
+
    local mistakes = {
       { {}, "at least one" },
       { { "lockf" }, "unknown kind 'lockf'" },

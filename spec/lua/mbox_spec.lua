@@ -559,6 +559,32 @@ describe("popd.mbox", function()
          assert.equal(spool_of(names), files.text(path))
       end)
 
+      it("in a directory that cannot be written to can only cut off, and says so", function()
+         local drop = files.unprivileged()
+         if not drop then
+            pending("there is no user to change to")
+            return
+         end
+         local result = files.put(dir .. "/result", "")
+         local script = files.put(dir .. "/script.lua", ([[
+            require("popd").log_to(function() end)
+            local storage = require("popd.mbox").new { root = %q, lock = { "fcntl" } }
+            local file = io.open(%q, "w")
+            for _, ids in ipairs { { 1 }, { 3, 4 }, { 1, 2 } } do
+               assert(storage.lock("joe"))
+               local ok, why = storage.dele("joe", ids)
+               file:write(tostring(ok), " ", tostring(why), " ", storage.unlock("joe") or "", "\n")
+            end
+         ]]):format(dir .. "/box/%s", result))
+         files.run("mkdir %s", dir .. "/box")
+         files.put(dir .. "/box/joe", spool_of(names))
+         files.run("chmod 755 %s %s %s; chmod 666 %s %s", dir, dir .. "/box", script, dir .. "/box/joe", result)
+         files.run("chmod 555 %s", dir .. "/box")
+         assert(os.execute(drop .. files.lua(script)))
+         assert.matches("^nil open [^\n]*journal.new: Permission denied \ntrue nil \ntrue nil \n$", files.text(result))
+         assert.equal("", files.text(dir .. "/box/joe"))
+      end)
+
       it("on a disk that is full changes nothing, and the next session works", function()
          if not traced.works() then
             pending("strace cannot be used here")
