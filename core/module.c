@@ -13,6 +13,8 @@
 #include "secret.h"
 #include "server.h"
 #include "sock.h"
+#include "mboxlua.h"
+#include "spool.h"
 #include "source.h"
 #include "tlslua.h"
 #include "command.h"
@@ -322,6 +324,8 @@ luaopen_popd_core(lua_State *L)
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
     sock_open(L, &core->tasks, &core->names);
+    spool_open(L, &core->tasks, &core->pool);
+    mboxlua_open(L, &core->tasks, &core->pool);
     await_open(L, &core->tasks);
     errand_open(L, &core->errands, &core->tasks);
     fault_open(L);

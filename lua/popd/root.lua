@@ -1,0 +1,51 @@
+--- Paths of maildrops: a pattern with the parts of an mbox in it.
+--
+-- `%s` stands for the mbox, `%n` and `%d` for its parts in front of and behind
+-- the last `@`, `%%` for `%`.  An mbox never leads out of the root.
+-- @module popd.root
+local root = {}
+
+--- What is wrong with a pattern, or nil.
+-- @string pattern
+-- @treturn string
+function root.fault(pattern)
+   if pattern:find("\0", 1, true) then
+      return "a path cannot contain NUL"
+   elseif pattern:gsub("%%[snd%%]", ""):find("%", 1, true) then
+      return "option 'root' knows %s, %n, %d and %%"
+   end
+   return nil
+end
+
+-- A part of an mbox is one name in a directory, and no special one.
+local function is_safe(part)
+   return part and part ~= "" and part:sub(1, 1) ~= "." and not part:find("[/%c]")
+end
+
+local function parts_of(mbox)
+   local name, domain = mbox:match("^(.*)@(.*)$")
+   return { s = mbox, n = name or mbox, d = domain, ["%"] = "%" }
+end
+
+--- The path of an mbox.
+-- @string pattern
+-- @param mbox
+-- @treturn string or nil and why it can have none
+function root.expand(pattern, mbox)
+   if type(mbox) ~= "string" then
+      return nil, ("a maildrop's name is a string, not a %s"):format(type(mbox))
+   end
+   local parts, bad = parts_of(mbox), nil
+   local path = pattern:gsub("%%(.)", function(letter)
+      if letter ~= "%" and not is_safe(parts[letter]) then
+         bad = letter
+      end
+      return parts[letter] or ""
+   end)
+   if bad then
+      return nil, ("maildrop %q: its part %%%s is no name for a directory or a file"):format(mbox, bad)
+   end
+   return path
+end
+
+return root
