@@ -27,9 +27,9 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl host proxyproto dotstuff session say phases authorize transact
+PURE  = buf linebuf command texts reply mailnames mailindex maildrop base64 digest prep sasl host proxyproto dotstuff session say phases authorize transact
 IO    = loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal
-LUAC  = memory guard task fault await source pair fs crypto saslua secret tlslua sock
+LUAC  = memory guard task fault await offload disk source pair fs fscall mailscan maillist crypto saslua secret tlslua sock
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \

@@ -5,6 +5,7 @@
 #include "fault.h"
 #include "fs.h"
 #include "log.h"
+#include "maillist.h"
 #include "pair.h"
 #include "reply.h"
 #include "saslua.h"
@@ -37,6 +38,7 @@ struct core {
     struct tasks tasks;
     struct pool pool;
     struct pool names; /* for name servers alone, which may be slow to answer */
+    struct pool files; /* for disks, so that a slow one delays no login elsewhere */
     struct server_common servers;
 };
 
@@ -53,6 +55,7 @@ l_gc(lua_State *L)
     tasks_close(&core->tasks);
     pool_clear(&core->pool);
     pool_clear(&core->names);
+    pool_clear(&core->files);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -79,6 +82,7 @@ new_core(lua_State *L)
     tasks_open(&core->tasks, &core->loop, L);
     pool_init(&core->pool, &core->loop);
     pool_init(&core->names, &core->loop);
+    pool_init(&core->files, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;
@@ -319,6 +323,7 @@ luaopen_popd_core(lua_State *L)
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
     sock_open(L, &core->tasks, &core->names);
+    maillist_open(L, &core->tasks, &core->files);
     await_open(L, &core->tasks);
     fault_open(L);
     source_open(L);
@@ -326,7 +331,7 @@ luaopen_popd_core(lua_State *L)
     tlslua_open(L);
     server_open(L, &core->servers);
     sandbox_open(L);
-    fs_open(L);
+    fs_open(L, &core->tasks, &core->files);
     lua_setfield(L, -2, "fs");
     return 1;
 }

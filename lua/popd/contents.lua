@@ -96,9 +96,14 @@ local function check_list(conn, list, count, good, what)
 end
 
 local function by_scan(conn, st)
-   local sizes, uids = ask(conn, "storage.scan", st.storage.scan, st.mbox, conn)
+   local sizes, uids = ask(conn, "storage.scan", st.storage.scan, st.mbox, conn, core.mail.wanted)
    if is_fault(sizes) then
       return sizes
+   end
+   local listed = core.mail.count(sizes)
+   if listed then
+      uids = core.mail.count(uids) == listed and uids or check_list(conn, uids, listed, is_unique_id, "unique-ids")
+      return is_fault(uids) and uids or { count = listed, sizes = sizes, uids = uids }
    end
    if type(sizes) ~= "table" then
       return wrong(conn, "storage.scan", "an array of sizes", sizes)
