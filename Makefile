@@ -141,6 +141,13 @@ N = 200
 bench-resting: all
 	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
 
+MESSAGES = 100000
+ROUNDS = 7
+
+## make bench-large  opening a Maildir of MESSAGES (100000), beside Dovecot where it is installed (make peers)
+bench-large: all
+	@$(SPEC_ENV) $(LUA) bench/large.lua $(MESSAGES) $(ROUNDS)
+
 SECONDS = 600
 CLIENTS = 2000
 
@@ -237,6 +244,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting bench-large soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

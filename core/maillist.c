@@ -34,7 +34,10 @@ struct maillist {
 static struct maillist *
 check_list(lua_State *L, int arg)
 {
-    return luaL_checkudata(L, arg, LIST);
+    struct maillist *l = luaL_checkudata(L, arg, LIST);
+
+    luaL_argcheck(L, l->names, arg, "the list is closed");
+    return l;
 }
 
 /* A message's row, 0 and up; raises where there is none. */
@@ -55,10 +58,11 @@ check_row(lua_State *L)
     return &l->names->rows[check_number(L, 2, l->names->count)];
 }
 
+/* Lua's collector does not know how much hangs on a list: who made it closes it. */
 static int
-l_list_gc(lua_State *L)
+l_close(lua_State *L)
 {
-    struct maillist *l = check_list(L, 1);
+    struct maillist *l = luaL_checkudata(L, 1, LIST);
 
     mailnames_drop(l->names);
     free(l->keys);
@@ -73,7 +77,7 @@ maillist_lend(lua_State *L, int index)
 {
     struct maillist *l = luaL_testudata(L, index, LIST);
 
-    if (!l)
+    if (!l || !l->names)
         return NULL;
     l->names->lent = true;
     return l->names;
@@ -200,7 +204,7 @@ l_count(lua_State *L)
 {
     const struct maillist *l = luaL_testudata(L, 1, LIST);
 
-    if (l)
+    if (l && l->names)
         lua_pushinteger(L, (lua_Integer)l->names->count);
     else
         lua_pushnil(L);
@@ -818,10 +822,10 @@ maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool)
         {"total", l_total},     {"same", l_same},       {"remove", l_remove},     {"keep_last", l_keep_last},
         {"set_uid", l_set_uid}, {"measure", l_measure}, {"follow", l_follow},     {"files_of", l_files_of},
         {"forget", l_forget},   {"lessons", l_lessons}, {"remember", l_remember}, {"sweep", l_sweep},
-        {NULL, NULL},
+        {"close", l_close},     {NULL, NULL},
     };
 
-    new_class(L, LIST, l_list_gc);
+    new_class(L, LIST, l_close);
     new_class(L, SCAN, l_scan_gc);
     new_class(L, MEASURE, l_measure_gc);
     new_class(L, FOLLOW, l_follow_gc);

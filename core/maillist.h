@@ -34,6 +34,7 @@
  *   lessons(list)              how much the index does not know, octets that it cost, entries in vain
  *   remember(list, dir)        tells the index, some time
  *   sweep(dir, seconds)        removes files that nobody has used for so long, some time
+ *   close(list)                gives its memory back; what is lent stays
  */
 void maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool);
 

@@ -84,10 +84,12 @@ mailname_has_flag(const char *name, size_t len, char flag)
 static bool
 field(const char *base, size_t len, char letter, uint64_t *n)
 {
-    for (size_t i = 0; i + 3 < len; i++) {
-        size_t at = i + 3;
+    const char *comma = memchr(base, ',', len);
 
-        if (base[i] != ',' || base[i + 1] != letter || base[i + 2] != '=' || !is_digit(base[at]))
+    for (; comma; comma = memchr(comma + 1, ',', len - (size_t)(comma + 1 - base))) {
+        size_t at = (size_t)(comma - base) + 3;
+
+        if (at >= len || comma[1] != letter || comma[2] != '=' || !is_digit(base[at]))
             continue;
         *n = take_number(base, len, &at);
         if (at == len || base[at] == ',')
@@ -147,19 +149,14 @@ mailname_uid(const struct mailnames *m, const struct mailname *row)
 /* The list ------------------------------------------------------------------ */
 
 struct mailnames *
-mailnames_new(bool timed)
+mailnames_new(void)
 {
     struct mailnames *m = calloc(1, sizeof *m);
 
     if (!m)
         return NULL;
     m->holders = 1;
-    m->inodes = malloc(sizeof *m->inodes);
-    m->times = timed ? malloc(sizeof *m->times) : NULL;
-    if (m->inodes && (m->times || !timed))
-        return m;
-    mailnames_drop(m);
-    return NULL;
+    return m;
 }
 
 void
@@ -194,8 +191,6 @@ mailnames_trim(struct mailnames *m)
         m->text.data = text;
         m->text.cap = m->text.len;
     }
-    free(m->times);
-    m->times = NULL;
 }
 
 static bool
@@ -216,8 +211,7 @@ make_room(struct mailnames *m)
     if (m->count < m->room)
         return true;
     if (n >= MAILNAMES_SEVERAL || !grow_array(&m->rows, sizeof *m->rows, n) ||
-        !grow_array(&m->inodes, sizeof *m->inodes, n) ||
-        (m->times && !grow_array(&m->times, sizeof *m->times, n)))
+        !grow_array(&m->inodes, sizeof *m->inodes, n) || !grow_array(&m->times, sizeof *m->times, n))
         return false;
     m->room = n;
     return true;
@@ -254,8 +248,7 @@ mailnames_add(struct mailnames *m, const char *name, size_t len, bool cur, uint6
         return false;
     told = mailname_told(name, base);
     m->inodes[m->count] = inode;
-    if (m->times)
-        m->times[m->count] = time;
+    m->times[m->count] = time;
     m->rows[m->count++] = (struct mailname){
         .size = told,
         .at = (uint32_t)at,
@@ -464,9 +457,7 @@ mailnames_sort(struct mailnames *m)
     bool good = keys != NULL;
 
     for (size_t i = 0; good && i < m->count; i++) {
-        const struct mailname *row = &m->rows[i];
-
-        keys[i].key = m->times ? m->times[i] : mailname_time(mailname_text(m, row), row->len);
+        keys[i].key = m->times[i];
         keys[i].row = (uint32_t)i;
     }
     good = good && sort_keys(&keys, m->count);
@@ -475,6 +466,8 @@ mailnames_sort(struct mailnames *m)
         good = arrange(m, keys);
     }
     free(keys);
+    free(m->times);
+    m->times = NULL;
     return good;
 }
 

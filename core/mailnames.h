@@ -55,13 +55,13 @@ struct mailnames {
     size_t count, room;
     struct buf text;  /* ours */
     uint64_t *inodes; /* ours, by row; the caller drops them when they are not needed */
-    uint64_t *times;  /* ours, by row: what to sort by; NULL: the names' own times */
+    uint64_t *times;  /* ours, by row: what to sort by; NULL once sorted */
     size_t holders;
     bool lent;
 };
 
 /* Makes an empty list, held once.  NULL: out of memory. */
-struct mailnames *mailnames_new(bool timed);
+struct mailnames *mailnames_new(void);
 void mailnames_hold(struct mailnames *m);
 void mailnames_drop(struct mailnames *m); /* NULL is fine */
 
@@ -78,12 +78,12 @@ bool mailname_has_flag(const char *name, size_t len, char flag);
  * be, or what would need a look at each line (sent as stored). */
 uint64_t mailname_told(const char *base, size_t len);
 
-/* Adds a file's name of 1 to 255 octets; others are left out.  time is heeded
- * only by a timed list.  False: out of memory. */
+/* Adds a file's name of 1 to 255 octets; others are left out.  `time` is what it
+ * is sorted by, before its name.  False: out of memory. */
 bool mailnames_add(struct mailnames *m, const char *name, size_t len, bool cur, uint64_t inode,
                    uint64_t time);
 
-/* Sorts by delivery time, then name; cur before new.  False: out of memory. */
+/* Sorts by time, then name; cur before new.  Once only.  False: out of memory. */
 bool mailnames_sort(struct mailnames *m);
 
 /* The rows by the hashes of their bases, ascending; the caller frees them.

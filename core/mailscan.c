@@ -79,7 +79,7 @@ time_of(const struct mailscan *s, DIR *dir, const char *name, size_t len)
     struct stat st;
 
     if (!s->by_mtime)
-        return s->since ? mailname_time(name, len) : UINT64_MAX;
+        return mailname_time(name, len);
     return fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_mtime : UINT64_MAX;
 }
 
@@ -140,6 +140,20 @@ is_ours(int fd, size_t most, struct stat *st)
            (uint64_t)st->st_size <= MAILINDEX_SIZE((uint64_t)INDEX_MOST(most));
 }
 
+/* Returns how many octets there are; 0 also where they cannot be read. */
+static size_t
+read_at_most(int fd, char *room, size_t n)
+{
+    size_t at = 0;
+    ssize_t got = 1;
+
+    while (at < n && got > 0) {
+        got = disk_read_at(fd, room + at, n - at, at);
+        at += got > 0 ? (size_t)got : 0;
+    }
+    return got < 0 ? 0 : at;
+}
+
 static const struct mailindex_entry *
 load_index(const char *dir, size_t messages, struct buf *octets, size_t *count)
 {
@@ -148,8 +162,9 @@ load_index(const char *dir, size_t messages, struct buf *octets, size_t *count)
     const struct mailindex_entry *entries = NULL;
     struct stat st;
 
-    if (fd >= 0 && is_ours(fd, messages, &st) && buf_reserve(octets, (size_t)st.st_size + 1) &&
-        disk_read(fd, octets, (uint64_t)st.st_size) == 0 && octets->data)
+    if (fd >= 0 && is_ours(fd, messages, &st) && buf_reserve(octets, (size_t)st.st_size + 1))
+        octets->len = read_at_most(fd, octets->data, (size_t)st.st_size);
+    if (octets->len)
         entries = mailindex_read(octets->data, octets->len, count);
     if (fd >= 0)
         close(fd);
@@ -309,7 +324,7 @@ mailscan_run(struct mailscan *s)
 {
     struct reading r = {.scan = s};
 
-    s->names = mailnames_new(s->by_mtime);
+    s->names = mailnames_new();
     if (s->names)
         read_all(&r);
     else

@@ -5,8 +5,8 @@
  * Blocks; made for a thread.  A size counts when it was looked at: the file was
  * as long as its name says, or was read.  What the index says of a file, by the
  * message's base name and the file's inode, was looked at in an earlier
- * session; some thousand files of each session are looked at again all the
- * same, so that all of a usual Maildir are.
+ * session; a thousand files of each session are looked at again all the same, so
+ * that all of a usual Maildir are.
  */
 #ifndef POPD_MAILSCAN_H
 #define POPD_MAILSCAN_H
@@ -14,7 +14,7 @@
 #include "mailindex.h"
 
 /* So many files are looked at again that the index knows already. */
-#define MAILSCAN_AGAIN 4096
+#define MAILSCAN_AGAIN 1024
 
 #define MAILSCAN_INDEX "popd-index"
 

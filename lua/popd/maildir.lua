@@ -311,6 +311,9 @@ local function find_again(session)
       end
       local missing, several = mail.follow(session.list, now)
       local missed = {}
+      if session.now then
+         mail.close(session.now)
+      end
       session.now = now
       follow_plain(session, several)
       for _, id in ipairs(several) do
@@ -390,6 +393,13 @@ local function remember(session)
    if learned >= LESSONS or cost >= LESSONS_OCTETS or session.forgot
       or stale > math.max(LESSONS, mail.count(session.list)) then
       mail.remember(session.list, session.dir)
+   end
+end
+
+local function close(session)
+   mail.close(session.list)
+   if session.now then
+      mail.close(session.now)
    end
 end
 
@@ -691,6 +701,7 @@ function maildir.new(options)
       end
       if session and session.list then
          remember(session)
+         close(session)
       end
    end
 
