@@ -127,6 +127,19 @@ maildrop_uid(const struct maildrop *m, size_t number, size_t *len)
     return (m->names ? m->names->text.data : m->uids.data) + (message->uid - 1);
 }
 
+/* Names of a Maildir lie in the order of its directory, which is none. */
+void
+maildrop_expect(const struct maildrop *m, size_t number)
+{
+    size_t len;
+    const char *uid = maildrop_uid(m, number, &len);
+
+    if (!uid)
+        return;
+    __builtin_prefetch(uid);
+    __builtin_prefetch(uid + len);
+}
+
 bool
 maildrop_take_sizes(struct maildrop *m, const struct mailnames *names)
 {

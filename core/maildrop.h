@@ -59,6 +59,9 @@ void maildrop_take_uids(struct maildrop *m, struct mailnames *names);
 /* Its unique-id, *len octets; NULL while unknown.  Good until the next set. */
 const char *maildrop_uid(const struct maildrop *m, size_t number, size_t *len);
 
+/* A list is about to tell of this message, soon: its unique-id may come nearer. */
+void maildrop_expect(const struct maildrop *m, size_t number);
+
 /* Marks, unmarks; the size must be known where kept_octets is.  False: there
  * is no such message, or it is (not) marked already. */
 bool maildrop_mark(struct maildrop *m, uint64_t number);

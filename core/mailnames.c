@@ -172,7 +172,7 @@ mailnames_drop(struct mailnames *m)
         return;
     free(m->rows);
     free(m->inodes);
-    free(m->times);
+    free(m->sorts);
     buf_clear(&m->text);
     free(m);
 }
@@ -211,7 +211,7 @@ make_room(struct mailnames *m)
     if (m->count < m->room)
         return true;
     if (n >= MAILNAMES_SEVERAL || !grow_array(&m->rows, sizeof *m->rows, n) ||
-        !grow_array(&m->inodes, sizeof *m->inodes, n) || !grow_array(&m->times, sizeof *m->times, n))
+        !grow_array(&m->inodes, sizeof *m->inodes, n) || !grow_array(&m->sorts, sizeof *m->sorts, n))
         return false;
     m->room = n;
     return true;
@@ -248,7 +248,7 @@ mailnames_add(struct mailnames *m, const char *name, size_t len, bool cur, uint6
         return false;
     told = mailname_told(name, base);
     m->inodes[m->count] = inode;
-    m->times[m->count] = time;
+    m->sorts[m->count] = (struct mailsort){time, mailname_hash(name, base)};
     m->rows[m->count++] = (struct mailname){
         .size = told,
         .at = (uint32_t)at,
@@ -341,27 +341,53 @@ sort_digit(const struct mailkey *from, struct mailkey *to, size_t n, int shift, 
     return true;
 }
 
+/* Two arrays for keys: what is sorted goes from one to the other and back. */
+struct sorter {
+    struct mailkey *keys, *other; /* ours */
+    size_t n;
+};
+
+static bool
+sorter_init(struct sorter *s, size_t n)
+{
+    s->n = n;
+    s->keys = malloc((n ? n : 1) * sizeof *s->keys);
+    s->other = malloc((n ? n : 1) * sizeof *s->other);
+    return s->keys && s->other;
+}
+
+static void
+sorter_clear(struct sorter *s)
+{
+    free(s->keys);
+    free(s->other);
+    *s = (struct sorter){0};
+}
+
+static void
+sorter_swap(struct sorter *s)
+{
+    struct mailkey *keys = s->keys;
+
+    s->keys = s->other;
+    s->other = keys;
+}
+
 /* Sorts by key, keeping the order of equals: the least digit first.  Time does
  * not depend on what the keys are.  False: out of memory. */
 static bool
-sort_keys(struct mailkey **keys, size_t n)
+sort_keys(struct sorter *s)
 {
-    struct mailkey *other = malloc((n ? n : 1) * sizeof *other);
     size_t(*counts)[DIGITS] = calloc(PASSES, sizeof *counts);
-    bool good = other && counts;
 
-    if (good && n)
-        count_digits(*keys, n, counts);
-    for (int pass = 0; good && n && pass < PASSES; pass++)
-        if (sort_digit(*keys, other, n, pass * DIGIT, counts[pass])) {
-            struct mailkey *sorted = other;
-
-            other = *keys;
-            *keys = sorted;
-        }
-    free(other);
+    if (!counts)
+        return false;
+    count_digits(s->keys, s->n, counts);
+    for (int pass = 0; s->n && pass < PASSES; pass++)
+        if (sort_digit(s->keys, s->other, s->n, pass * DIGIT, counts[pass]))
+            sorter_swap(s);
     free(counts);
-    return good;
+    return true;
 }
 
 /* Numbers that are longer than 64 bits are told apart by their digits. */
@@ -444,34 +470,71 @@ arrange(struct mailnames *m, const struct mailkey *keys)
     return true;
 }
 
-static struct mailkey *
-new_keys(size_t n)
+/* By time, then name. */
+static bool
+sort_by_time(struct mailnames *m, struct sorter *s)
 {
-    return malloc((n ? n : 1) * sizeof(struct mailkey));
+    for (size_t i = 0; i < m->count; i++)
+        s->keys[i] = (struct mailkey){m->sorts[i].time, (uint32_t)i};
+    if (!sort_keys(s))
+        return false;
+    sort_runs(m, s->keys, compare_names);
+    return arrange(m, s->keys);
 }
 
-bool
+static int
+compare_bases(const void *x, const void *y, void *names)
+{
+    const struct mailnames *m = names;
+    const struct mailkey *kx = x, *ky = y;
+    const struct mailname *a = &m->rows[kx->row], *b = &m->rows[ky->row];
+    int order = compare_octets(mailname_text(m, a), a->base, mailname_text(m, b), b->base);
+
+    return order ? order : (kx->row > ky->row) - (kx->row < ky->row);
+}
+
+/* Hands out the keys in s, sorted, or NULL. */
+static struct mailkey *
+finish_keys(const struct mailnames *m, struct sorter *s, bool good)
+{
+    struct mailkey *keys = NULL;
+
+    if (good && sort_keys(s)) {
+        sort_runs(m, s->keys, compare_bases);
+        keys = s->keys;
+        s->keys = NULL;
+    }
+    sorter_clear(s);
+    return keys;
+}
+
+struct mailkey *
 mailnames_sort(struct mailnames *m)
 {
-    struct mailkey *keys = new_keys(m->count);
-    bool good = keys != NULL;
+    struct sorter s;
+    bool good = sorter_init(&s, m->count) && sort_by_time(m, &s);
 
-    for (size_t i = 0; good && i < m->count; i++) {
-        keys[i].key = m->times[i];
-        keys[i].row = (uint32_t)i;
-    }
-    good = good && sort_keys(&keys, m->count);
-    if (good) {
-        sort_runs(m, keys, compare_names);
-        good = arrange(m, keys);
-    }
-    free(keys);
-    free(m->times);
-    m->times = NULL;
-    return good;
+    for (size_t i = 0; good && i < m->count; i++)
+        s.other[i] = (struct mailkey){m->sorts[s.keys[i].row].hash, (uint32_t)i};
+    sorter_swap(&s);
+    free(m->sorts);
+    m->sorts = NULL;
+    return finish_keys(m, &s, good);
 }
 
-/* By base ------------------------------------------------------------------- */
+struct mailkey *
+mailnames_keys(const struct mailnames *m)
+{
+    struct sorter s;
+    bool good = sorter_init(&s, m->count);
+
+    for (size_t i = 0; good && i < m->count; i++) {
+        const struct mailname *row = &m->rows[i];
+
+        s.keys[i] = (struct mailkey){mailname_hash(mailname_text(m, row), row->base), (uint32_t)i};
+    }
+    return finish_keys(m, &s, good);
+}
 
 /* Mixes eight octets at a time.  It need not withstand anybody: lists are
  * joined in sorted order, which takes the same time whatever the hashes are. */
@@ -493,37 +556,7 @@ mailname_hash(const char *base, size_t len)
     return h ^ h >> 29;
 }
 
-static int
-compare_bases(const void *x, const void *y, void *names)
-{
-    const struct mailnames *m = names;
-    const struct mailkey *kx = x, *ky = y;
-    const struct mailname *a = &m->rows[kx->row], *b = &m->rows[ky->row];
-    int order = compare_octets(mailname_text(m, a), a->base, mailname_text(m, b), b->base);
-
-    return order ? order : (kx->row > ky->row) - (kx->row < ky->row);
-}
-
-struct mailkey *
-mailnames_keys(const struct mailnames *m)
-{
-    struct mailkey *keys = new_keys(m->count);
-
-    if (!keys)
-        return NULL;
-    for (size_t i = 0; i < m->count; i++) {
-        const struct mailname *row = &m->rows[i];
-
-        keys[i].key = mailname_hash(mailname_text(m, row), row->base);
-        keys[i].row = (uint32_t)i;
-    }
-    if (!sort_keys(&keys, m->count)) {
-        free(keys);
-        return NULL;
-    }
-    sort_runs(m, keys, compare_bases);
-    return keys;
-}
+/* By base ------------------------------------------------------------------- */
 
 static bool
 same_base(const struct mailnames *m, const struct mailname *a, const struct mailnames *n,

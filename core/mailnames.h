@@ -49,13 +49,17 @@ struct mailkey {
     uint32_t row;
 };
 
-/* Zeroed, it is an empty list; counted: see mailnames_hold. */
+struct mailsort {
+    uint64_t time, hash;
+};
+
+/* Counted: see mailnames_hold. */
 struct mailnames {
     struct mailname *rows; /* ours; `count` of them, room for `room` */
     size_t count, room;
-    struct buf text;  /* ours */
-    uint64_t *inodes; /* ours, by row; the caller drops them when they are not needed */
-    uint64_t *times;  /* ours, by row: what to sort by; NULL once sorted */
+    struct buf text;        /* ours */
+    uint64_t *inodes;       /* ours, by row; the caller drops them when they are not needed */
+    struct mailsort *sorts; /* ours, by row: what to sort by; NULL once sorted */
     size_t holders;
     bool lent;
 };
@@ -83,11 +87,12 @@ uint64_t mailname_told(const char *base, size_t len);
 bool mailnames_add(struct mailnames *m, const char *name, size_t len, bool cur, uint64_t inode,
                    uint64_t time);
 
-/* Sorts by time, then name; cur before new.  Once only.  False: out of memory. */
-bool mailnames_sort(struct mailnames *m);
+/* Sorts by time, then name; cur before new.  Once only.  Returns the rows by the
+ * hashes of their bases, ascending, and equals by base; the caller frees them.
+ * NULL: out of memory. */
+struct mailkey *mailnames_sort(struct mailnames *m);
 
-/* The rows by the hashes of their bases, ascending; the caller frees them.
- * NULL: out of memory, or there are none. */
+/* The same keys of a sorted list. */
 struct mailkey *mailnames_keys(const struct mailnames *m);
 uint64_t mailname_hash(const char *base, size_t len);
 

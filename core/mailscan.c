@@ -308,7 +308,8 @@ read_all(struct reading *r)
 
     if (!read_sub(r, 0) || !read_sub(r, 1))
         return false;
-    if (!mailnames_sort(s->names) || !(s->keys = mailnames_keys(s->names))) {
+    s->keys = mailnames_sort(s->names);
+    if (!s->keys) {
         s->code = ENOMEM;
         return false;
     }

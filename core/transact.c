@@ -111,11 +111,15 @@ list_item(const struct maildrop *m, size_t number, struct buf *out)
     reply_pair(out, number, maildrop_octets(m, number));
 }
 
+#define AHEAD 8
+
 static void
 uidl_item(const struct maildrop *m, size_t number, struct buf *out)
 {
     size_t len;
     const char *uid = maildrop_uid(m, number, &len);
+
+    maildrop_expect(m, number + AHEAD);
 
     if (uid)
         reply_item(out, number, uid, len);
