@@ -136,8 +136,9 @@ mailindex_join(const struct mailindex_entry *older, size_t a, const struct maili
 }
 
 size_t
-mailindex_match(const struct mailindex_entry *entries, size_t n, const struct mailnames *m,
-                const struct mailkey *keys, const struct mailindex_entry **of)
+mailindex_match(const struct mailindex_entry *entries, size_t n, struct mailnames *m,
+                const struct mailkey *keys,
+                void (*known)(void *owner, uint32_t row, const struct mailindex_entry *entry), void *owner)
 {
     size_t at = 0, matched = 0;
 
@@ -146,10 +147,12 @@ mailindex_match(const struct mailindex_entry *entries, size_t n, const struct ma
 
         while (at < n && entries[at].hash < keys[i].key)
             at++;
-        of[row] = at < n && entries[at].hash == keys[i].key && entries[at].inode == m->inodes[row]
-                      ? &entries[at]
-                      : NULL;
-        matched += of[row] != NULL;
+        if (at == n || entries[at].hash != keys[i].key || entries[at].inode != m->inodes[row])
+            continue;
+        m->rows[row].size = entries[at].size;
+        m->rows[row].flags &= (uint8_t)~MAILNAME_TOLD;
+        known(owner, row, &entries[at]);
+        matched++;
     }
     return matched;
 }

@@ -41,9 +41,11 @@ size_t mailindex_sort(struct mailindex_entry *entries, size_t n);
 size_t mailindex_join(const struct mailindex_entry *older, size_t a, const struct mailindex_entry *newer,
                       size_t b, const struct mailkey *keys, size_t count, struct mailindex_entry *out);
 
-/* The entry for each row, by hash and inode; NULL where there is none.  Returns
- * how many there are. */
-size_t mailindex_match(const struct mailindex_entry *entries, size_t n, const struct mailnames *m,
-                       const struct mailkey *keys, const struct mailindex_entry **of);
+/* Gives rows the sizes that entries tell, by hash and inode.  Returns how many
+ * entries are somebody's.  known(owner, row, entry) is told of each. */
+size_t mailindex_match(const struct mailindex_entry *entries, size_t n, struct mailnames *m,
+                       const struct mailkey *keys,
+                       void (*known)(void *owner, uint32_t row, const struct mailindex_entry *entry),
+                       void *owner);
 
 #endif

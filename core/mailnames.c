@@ -446,28 +446,29 @@ sort_runs(const struct mailnames *m, struct mailkey *keys, int (*compare)(const 
     }
 }
 
-/* Puts rows and inodes into the keys' order.  False: out of memory. */
-static bool
-arrange(struct mailnames *m, const struct mailkey *keys)
+/* Puts rows and inodes into the keys' order, where they are: each cycle of the
+ * permutation is gone through once.  `to_do` marks rows that are not there yet. */
+static void
+arrange(struct mailnames *m, const struct mailkey *keys, struct mailkey *to_do)
 {
-    struct mailname *rows = malloc((m->count ? m->count : 1) * sizeof *rows);
-    uint64_t *inodes = malloc((m->count ? m->count : 1) * sizeof *inodes);
-
-    if (!rows || !inodes) {
-        free(rows);
-        free(inodes);
-        return false;
-    }
+    for (size_t i = 0; i < m->count; i++)
+        to_do[i].row = true;
     for (size_t i = 0; i < m->count; i++) {
-        rows[i] = m->rows[keys[i].row];
-        inodes[i] = m->inodes[keys[i].row];
+        struct mailname row = m->rows[i];
+        uint64_t inode = m->inodes[i];
+        size_t to = i;
+
+        if (!to_do[i].row)
+            continue;
+        for (size_t from = keys[to].row; from != i; to = from, from = keys[to].row) {
+            m->rows[to] = m->rows[from];
+            m->inodes[to] = m->inodes[from];
+            to_do[to].row = false;
+        }
+        m->rows[to] = row;
+        m->inodes[to] = inode;
+        to_do[to].row = false;
     }
-    free(m->rows);
-    free(m->inodes);
-    m->rows = rows;
-    m->inodes = inodes;
-    m->room = m->count;
-    return true;
 }
 
 /* By time, then name. */
@@ -479,7 +480,8 @@ sort_by_time(struct mailnames *m, struct sorter *s)
     if (!sort_keys(s))
         return false;
     sort_runs(m, s->keys, compare_names);
-    return arrange(m, s->keys);
+    arrange(m, s->keys, s->other);
+    return true;
 }
 
 static int

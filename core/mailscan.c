@@ -22,11 +22,12 @@
 /* A Maildir that is being read. */
 struct reading {
     struct mailscan *scan;
-    DIR *dirs[2];                         /* ours: new, cur; NULL: there is none */
-    struct buf index;                     /* ours: the file */
-    const struct mailindex_entry **known; /* ours, by row: entries in `index`; NULL: nothing is known */
-    size_t room;                          /* of scan->learned */
-    time_t until;
+    DIR *dirs[2];     /* ours: new, cur; NULL: there is none */
+    struct buf index; /* ours: the file */
+    const struct mailindex_entry
+        *again[MAILSCAN_AGAIN]; /* in `index`: of the rows that are looked at again */
+    size_t first;               /* of them; the last row is followed by the first */
+    size_t room;                /* of scan->learned */
 };
 
 /* In this order: a message that is moved from new to cur meanwhile is seen
@@ -172,6 +173,25 @@ load_index(const char *dir, size_t messages, struct buf *octets, size_t *count)
     return entries;
 }
 
+/* The place of a row among those that are looked at again. */
+static size_t
+place_of(const struct reading *r, size_t row)
+{
+    size_t count = r->scan->names->count;
+
+    return (row + count - r->first) % count;
+}
+
+static void
+note_known(void *owner, uint32_t row, const struct mailindex_entry *entry)
+{
+    struct reading *r = owner;
+    size_t place = place_of(r, row);
+
+    if (place < MAILSCAN_AGAIN)
+        r->again[place] = entry;
+}
+
 static void
 match_index(struct reading *r)
 {
@@ -179,9 +199,8 @@ match_index(struct reading *r)
     size_t count = 0;
     const struct mailindex_entry *entries = load_index(s->dir, s->names->count, &r->index, &count);
 
-    r->known = entries ? calloc(s->names->count + 1, sizeof *r->known) : NULL;
-    if (r->known)
-        s->stale = count - mailindex_match(entries, count, s->names, s->keys, r->known);
+    if (entries)
+        s->stale = count - mailindex_match(entries, count, s->names, s->keys, note_known, r);
 }
 
 /* Looking ------------------------------------------------------------------- */
@@ -237,56 +256,39 @@ look_told(struct reading *r, size_t i)
 
 /* A file that has changed is as unknown as a new one. */
 static void
-look_again(struct reading *r, size_t i)
+look_again(struct reading *r, size_t i, const struct mailindex_entry *known)
 {
     struct mailname *row = &r->scan->names->rows[i];
     struct stat st;
 
-    if (look(r, row, &st) && nanoseconds(&st.st_mtim) == r->known[i]->mtime)
+    if (look(r, row, &st) && nanoseconds(&st.st_mtim) == known->mtime)
         return;
     learn(r, i, MAILSIZE_UNKNOWN, 0);
-    r->known[i] = NULL;
     row->size = mailname_told(mailname_text(r->scan->names, row), row->base);
     row->flags |= row->size == MAILSIZE_UNKNOWN ? 0 : MAILNAME_TOLD;
 }
 
-/* From a place that is another one each time. */
 static void
 look_at_some(struct reading *r)
 {
-    size_t count = r->scan->names->count, n = count < MAILSCAN_AGAIN ? count : MAILSCAN_AGAIN;
+    size_t count = r->scan->names->count;
 
-    for (size_t i = 0; r->known && i < n; i++) {
-        size_t row = (r->scan->random % count + i) % count;
-
-        if (r->known[row])
-            look_again(r, row);
-    }
-}
-
-static void
-take_known(struct reading *r)
-{
-    struct mailnames *m = r->scan->names;
-
-    for (size_t i = 0; r->known && i < m->count; i++)
-        if (r->known[i]) {
-            m->rows[i].size = r->known[i]->size;
-            m->rows[i].flags &= (uint8_t)~MAILNAME_TOLD;
-        }
+    for (size_t i = 0; i < MAILSCAN_AGAIN && i < count; i++)
+        if (r->again[i])
+            look_again(r, (r->first + i) % count, r->again[i]);
 }
 
 static void
 look_at_new(struct reading *r)
 {
     const struct mailnames *m = r->scan->names;
+    time_t until = seconds_now() + SECONDS_MOST;
     size_t looks = 0;
 
-    r->until = seconds_now() + SECONDS_MOST;
     for (size_t i = 0; i < m->count; i++) {
         if (!(m->rows[i].flags & MAILNAME_TOLD))
             continue;
-        if (++looks % LOOKS_BETWEEN == 0 && seconds_now() >= r->until)
+        if (++looks % LOOKS_BETWEEN == 0 && seconds_now() >= until)
             return;
         look_told(r, i);
     }
@@ -295,8 +297,10 @@ look_at_new(struct reading *r)
 static void
 find_sizes(struct reading *r)
 {
+    if (r->scan->names->count == 0)
+        return;
+    r->first = r->scan->random % r->scan->names->count;
     match_index(r);
-    take_known(r);
     look_at_some(r);
     look_at_new(r);
 }
@@ -333,7 +337,6 @@ mailscan_run(struct mailscan *s)
     for (int i = 0; i < 2; i++)
         if (r.dirs[i])
             closedir(r.dirs[i]);
-    free(r.known);
     buf_clear(&r.index);
 }
 
