@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +16,10 @@
  * when it is asked for. */
 #define SECONDS_MOST 5
 #define LOOKS_BETWEEN 256 /* looks between two at the clock */
+
+/* Octets of directories for which it is worth while to plan ahead. */
+#define BIG_LEAST (4 << 20)
+#define BIG_MOST (256 << 20)
 
 /* A much longer index is another Maildir's, or of a time that is over. */
 #define INDEX_MOST(n) (4 * (n) + 1024)
@@ -113,6 +118,25 @@ read_names(struct mailscan *s, DIR *dir, bool cur)
     }
 }
 
+/* A big directory tells by its own size how much text comes: reserved at once,
+ * and in big pages, it costs a tenth of a login less. */
+static void
+expect_names(struct mailscan *s, DIR *dir)
+{
+    const uintptr_t page = 4096;
+    uintptr_t from, to;
+    struct stat st;
+
+    if (fstat(dirfd(dir), &st) != 0 || st.st_size < BIG_LEAST || st.st_size > BIG_MOST)
+        return;
+    from = (uintptr_t)buf_reserve(&s->names->text, (size_t)st.st_size);
+    to = (from + (size_t)st.st_size) & ~(page - 1);
+    from = (from + page - 1) & ~(page - 1);
+    if (from)
+        madvise((void *)from, to - from, MADV_HUGEPAGE);
+    s->names->text.failed = false; /* it may do with less */
+}
+
 /* Sets what failed, and how; a directory that is not there is an empty one. */
 static bool
 read_sub(struct reading *r, int i)
@@ -121,9 +145,10 @@ read_sub(struct reading *r, int i)
     char *path = join(s->dir, subs[i]);
 
     r->dirs[i] = path ? opendir(path) : NULL;
-    if (r->dirs[i])
+    if (r->dirs[i]) {
+        expect_names(s, r->dirs[i]);
         s->code = read_names(s, r->dirs[i], i == 1);
-    else if (!path || errno != ENOENT)
+    } else if (!path || errno != ENOENT)
         s->code = errno;
     free(path);
     if (s->code && s->code != ENOMEM)
