@@ -302,6 +302,8 @@ mailnames_keep_last(struct mailnames *m, size_t n)
 {
     size_t from = n < m->count ? m->count - n : 0;
 
+    if (from == 0)
+        return;
     memmove(m->rows, m->rows + from, (m->count - from) * sizeof *m->rows);
     if (m->inodes)
         memmove(m->inodes, m->inodes + from, (m->count - from) * sizeof *m->inodes);
