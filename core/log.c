@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -14,16 +15,18 @@
 static const char *const names[] = {"debug", "info", "warning", "error", "none"};
 
 /* The process has one log, as it has one standard error. */
-static struct {
-    enum log_level least;
+static atomic_int least = LOG_WARNING;
+
+/* But a sink is its thread's: it may belong to a Lua state that works there. */
+static _Thread_local struct {
     void (*sink)(void *, enum log_level, const char *, size_t);
     void *owner; /* borrowed from whoever set the sink */
-} here = {.least = LOG_WARNING};
+} here;
 
 void
 log_set_least(enum log_level level)
 {
-    here.least = level;
+    atomic_store(&least, (int)level);
 }
 
 void
@@ -140,7 +143,7 @@ log_pairs(enum log_level level, const char *text, size_t len, const struct log_p
 {
     struct buf line = {0};
 
-    if (level < here.least || level >= LOG_NONE)
+    if ((int)level < atomic_load(&least) || level >= LOG_NONE)
         return;
     add_time(&line);
     buf_printf(&line, " %s ", names[level]);

@@ -28,11 +28,11 @@ struct log_pair {
 };
 void log_pairs(enum log_level level, const char *text, size_t len, const struct log_pair *pairs, size_t n);
 
-/* Events below are dropped.  LOG_WARNING at first. */
+/* Events below are dropped, in all threads.  LOG_WARNING at first. */
 void log_set_least(enum log_level level);
 
-/* Where lines go: sink(owner, level, line, length), without a line end; NULL:
- * standard error.  The sink must not raise. */
+/* Where this thread's lines go: sink(owner, level, line, length), without a line
+ * end; NULL: standard error.  The sink must not raise. */
 void log_set_sink(void (*sink)(void *owner, enum log_level level, const char *line, size_t len), void *owner);
 
 /* Standard error again, if the sink is that owner's. */

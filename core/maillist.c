@@ -703,7 +703,7 @@ l_files_of(lua_State *L)
     return 1;
 }
 
-/* Errands ------------------------------------------------------------------- */
+/* Aside ------------------------------------------------------------------- */
 
 static int
 l_lessons(lua_State *L)
@@ -717,7 +717,7 @@ l_lessons(lua_State *L)
 }
 
 struct chore {
-    struct errand errand;
+    struct aside aside;
     char *dir;                       /* ours */
     struct mailnames *names;         /* held; NULL: it is a sweep */
     struct mailindex_entry *learned; /* ours */
@@ -755,7 +755,7 @@ new_chore(const char *dir)
 
     if (!c)
         return NULL;
-    c->errand = (struct errand){.work = work_chore, .end = end_chore, .owner = c};
+    c->aside = (struct aside){.work = work_chore, .end = end_chore, .owner = c};
     c->dir = strdup(dir);
     if (c->dir)
         return c;
@@ -766,7 +766,7 @@ new_chore(const char *dir)
 static void
 run_chore(lua_State *L, struct chore *c)
 {
-    errand_run(&c->errand, lua_touserdata(L, lua_upvalueindex(1)), lua_touserdata(L, lua_upvalueindex(2)));
+    aside_run(&c->aside, lua_touserdata(L, lua_upvalueindex(1)), lua_touserdata(L, lua_upvalueindex(2)));
 }
 
 /* The lessons are the index's from here on. */

@@ -1,4 +1,6 @@
 /* main - the popd-lua program: an interpreter with popd inside. */
+#include "worker.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -84,6 +86,20 @@ on_pipe(int number)
     (void)number;
 }
 
+/* The libraries of this program, also for Lua states in threads. */
+static int
+prepare(lua_State *L)
+{
+    luaL_openlibs(L);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_popd_core);
+    lua_setfield(L, -2, "popd.core");
+    add_searcher(L);
+    lua_pushcfunction(L, prepare);
+    lua_setfield(L, LUA_REGISTRYINDEX, WORKER_PREPARE);
+    return 0;
+}
+
 /* popd.cli's main: returns the status to exit with. */
 static int
 run(lua_State *L)
@@ -91,11 +107,7 @@ run(lua_State *L)
     int argc = (int)lua_tointeger(L, 1);
     char **argv = lua_touserdata(L, 2);
 
-    luaL_openlibs(L);
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushcfunction(L, luaopen_popd_core);
-    lua_setfield(L, -2, "popd.core");
-    add_searcher(L);
+    prepare(L);
     set_arguments(L, argc, argv);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "popd.cli");

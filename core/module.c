@@ -2,6 +2,7 @@
 #include "await.h"
 #include "crypto.h"
 #include "dotstuff.h"
+#include "errand.h"
 #include "fault.h"
 #include "fs.h"
 #include "log.h"
@@ -37,6 +38,7 @@ struct core {
     struct loop loop;
     struct tasks tasks;
     struct pool pool;
+    struct errands errands;
     struct pool names; /* for name servers alone, which may be slow to answer */
     struct pool files; /* for disks, so that a slow one delays no login elsewhere */
     struct server_common servers;
@@ -53,6 +55,7 @@ l_gc(lua_State *L)
     log_forget_sink(core);
     memory_clear(&core->tasks.guards.memory, L);
     tasks_close(&core->tasks);
+    errand_close(&core->errands);
     pool_clear(&core->pool);
     pool_clear(&core->names);
     pool_clear(&core->files);
@@ -325,6 +328,7 @@ luaopen_popd_core(lua_State *L)
     sock_open(L, &core->tasks, &core->names);
     maillist_open(L, &core->tasks, &core->files);
     await_open(L, &core->tasks);
+    errand_open(L, &core->errands, &core->tasks);
     fault_open(L);
     source_open(L);
     pair_open(L);

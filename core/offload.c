@@ -106,30 +106,30 @@ offload_collect(struct offload *o)
         o->clear(o->owner);
 }
 
-/* Errands ------------------------------------------------------------------- */
+/* Aside ------------------------------------------------------------------- */
 
 static void
-work_errand(void *owner)
+work_aside(void *owner)
 {
-    struct errand *e = owner;
+    struct aside *e = owner;
 
     e->work(e->owner);
 }
 
 static void
-end_errand(void *owner)
+end_aside(void *owner)
 {
-    struct errand *e = owner;
+    struct aside *e = owner;
 
     e->end(e->owner);
 }
 
 void
-errand_run(struct errand *e, struct tasks *tasks, struct pool *pool)
+aside_run(struct aside *e, struct tasks *tasks, struct pool *pool)
 {
     const char *why;
 
-    e->job = (struct pool_job){.work = work_errand, .done = end_errand, .drop = end_errand, .owner = e};
+    e->job = (struct pool_job){.work = work_aside, .done = end_aside, .drop = end_aside, .owner = e};
     if (!tasks->loop || !tasks->loop->running) {
         e->work(e->owner);
         e->end(e->owner);

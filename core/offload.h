@@ -36,7 +36,7 @@ void offload_collect(struct offload *o);
 
 /* Work that nobody waits for; it frees its owner, which is no userdata, itself:
  * `end` is called once, on the loop's thread, also if the work was never done. */
-struct errand {
+struct aside {
     void (*work)(void *owner);
     void (*end)(void *owner);
     void *owner; /* the caller's, until `end` */
@@ -44,6 +44,6 @@ struct errand {
 };
 
 /* Where the loop does not run the work is done on the spot. */
-void errand_run(struct errand *e, struct tasks *tasks, struct pool *pool);
+void aside_run(struct aside *e, struct tasks *tasks, struct pool *pool);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base64.h"
 #include "buf.h"
 #include "command.h"
+#include "copy.h"
 #include "digest.h"
 #include "dotstuff.h"
 #include "linebuf.h"
@@ -1508,6 +1509,25 @@ l_mailindex_join(lua_State *L)
     return 1;
 }
 
+/* --- copy --- */
+
+/* copy(…) -> the values as another Lua state would get them */
+static int
+l_copy(lua_State *L)
+{
+    int n = lua_gettop(L);
+    struct buf *b;
+
+    lua_pushcfunction(L, l_buf_new);
+    lua_call(L, 0, 1);
+    lua_insert(L, 1);
+    b = lua_touserdata(L, 1);
+    copy_write(L, 2, "argument", "to a thread", b);
+    lua_settop(L, 1);
+    luaL_checkstack(L, n, "too many values");
+    return copy_read(L, b);
+}
+
 static const luaL_Reg functions[] = {
     {"mailnames", l_mailnames},
     {"mailname_has_flag", l_mailname_has_flag},
@@ -1517,6 +1537,7 @@ static const luaL_Reg functions[] = {
     {"mailindex_read", l_mailindex_read},
     {"mailindex_join", l_mailindex_join},
     {"command", l_command},
+    {"copy", l_copy},
     {"reply_ok", l_reply_ok},
     {"reply_err", l_reply_err},
     {"reply_text", l_reply_text},

@@ -2,6 +2,7 @@
  * written but for `data`, and can mark, unmark and close. */
 #include "conn.h"
 
+#include "copy.h"
 #include "tls.h"
 #include "tlslua.h"
 
@@ -400,6 +401,19 @@ l_newindex(lua_State *L)
     return luaL_error(L, "conn.%s cannot be set; conn.data is the script's own", luaL_tolstring(L, 2, NULL));
 }
 
+/* What another Lua state gets of it. */
+static int
+l_copy(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+
+    if (c)
+        view_push_state(L, c);
+    else
+        lua_newtable(L);
+    return 1;
+}
+
 static int
 l_tostring(lua_State *L)
 {
@@ -475,6 +489,8 @@ view_open(lua_State *L)
     lua_setfield(L, -2, "__newindex");
     lua_pushcfunction(L, l_tostring);
     lua_setfield(L, -2, "__tostring");
+    lua_pushcfunction(L, l_copy);
+    lua_setfield(L, -2, COPY_FIELD);
     lua_pushliteral(L, "popd.conn");
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);

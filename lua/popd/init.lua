@@ -202,6 +202,14 @@ function popd.every(seconds, f)
    }
 end
 
+--- Has threads call a module's functions, for drivers that block.
+-- @see popd.thread
+-- @function thread
+-- @string module
+-- @tparam[opt] table options `threads`, `queue`
+-- @treturn table its functions, each of which waits for its result
+popd.thread = require("popd.thread").new
+
 --- Caps what this Lua state may allocate.  A callback that needs more, garbage
 -- not counted, is stopped where it is, and its session ends; the core's own work
 -- never fails for the cap.

@@ -2,8 +2,20 @@
 local files = require("spec.support.files")
 local popd = require("popd")
 
+-- Runs f with this command line and a package.path that it may change: threads
+-- are given both.
+local function with_arg(words, f)
+   local before, path = arg, package.path
+   rawset(_G, "arg", words)
+   local ok, why = pcall(f)
+   rawset(_G, "arg", before)
+   package.path = path
+   assert(ok, why)
+end
+
 -- Runs an example with a popd whose servers do not go up; the options of its server.
 local function options_of(name, ...)
+   local words = { [0] = "examples/" .. name, ... }
    local taken
    local function new(first, second)
       taken = second or first
@@ -11,12 +23,12 @@ local function options_of(name, ...)
    end
    local stand_in = setmetatable({ new = new, run = function() end }, { __index = popd })
    local env = setmetatable({
-      arg = { ... },
+      arg = words,
       require = function(module)
          return module == "popd" and stand_in or require(module)
       end,
    }, { __index = _G })
-   assert(loadfile("examples/" .. name, "t", env))()
+   with_arg(words, assert(loadfile("examples/" .. name, "t", env)))
    return taken
 end
 
