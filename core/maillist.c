@@ -27,8 +27,8 @@ struct maillist {
     size_t followed;         /* of `of` */
     struct mailindex_entry *learned; /* ours */
     size_t learned_count, room;
-    size_t stale;
-    uint64_t cost; /* octets that were read */
+    size_t stale, wrong; /* of the index */
+    uint64_t cost;       /* octets that were read */
 };
 
 static struct maillist *
@@ -122,6 +122,7 @@ take_scan(struct maillist *l, struct mailscan *s)
         .learned_count = s->learned_count,
         .room = s->learned_count,
         .stale = s->stale,
+        .wrong = s->wrong,
     };
     if (s->names_only || knows_all(l->names)) {
         free(l->names->inodes);
@@ -433,6 +434,7 @@ l_forget(lua_State *L)
     struct maillist *l = check_list(L, 1);
 
     learn(l, check_number(L, 2, l->names->count), MAILSIZE_UNKNOWN, 0);
+    l->wrong++;
     return 0;
 }
 
@@ -713,7 +715,8 @@ l_lessons(lua_State *L)
     lua_pushinteger(L, (lua_Integer)l->learned_count);
     lua_pushinteger(L, (lua_Integer)l->cost);
     lua_pushinteger(L, (lua_Integer)l->stale);
-    return 3;
+    lua_pushboolean(L, l->wrong > 0);
+    return 4;
 }
 
 struct chore {

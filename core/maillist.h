@@ -31,7 +31,8 @@
  *                              files by the list's numbers; waits
  *   files_of(now, base)        array of files
  *   forget(list, n)            what the index says of it is wrong
- *   lessons(list)              how much the index does not know, octets that it cost, entries in vain
+ *   lessons(list)              how much the index does not know, octets that it cost, entries in
+ *                              vain, whether it is wrong
  *   remember(list, dir)        tells the index, some time
  *   sweep(dir, seconds)        removes files that nobody has used for so long, some time
  *   close(list)                gives its memory back; what is lent stays

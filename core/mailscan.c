@@ -289,6 +289,7 @@ look_again(struct reading *r, size_t i, const struct mailindex_entry *known)
     if (look(r, row, &st) && nanoseconds(&st.st_mtim) == known->mtime)
         return;
     learn(r, i, MAILSIZE_UNKNOWN, 0);
+    r->scan->wrong++;
     row->size = mailname_told(mailname_text(r->scan->names, row), row->base);
     row->flags |= row->size == MAILSIZE_UNKNOWN ? 0 : MAILNAME_TOLD;
 }

@@ -36,6 +36,7 @@ struct mailscan {
     struct mailindex_entry *learned; /* ours: what the index does not know yet */
     size_t learned_count;
     size_t stale; /* entries of the index that are nobody's */
+    size_t wrong; /* of what the index says */
 };
 
 void mailscan_run(struct mailscan *s);

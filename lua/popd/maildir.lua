@@ -389,8 +389,8 @@ end
 
 -- Tells the index what this session has learned, if that is worth it.
 local function remember(session)
-   local learned, cost, stale = mail.lessons(session.list)
-   if learned >= LESSONS or cost >= LESSONS_OCTETS or session.forgot
+   local learned, cost, stale, wrong = mail.lessons(session.list)
+   if wrong or learned >= LESSONS or cost >= LESSONS_OCTETS
       or stale > math.max(LESSONS, mail.count(session.list)) then
       mail.remember(session.list, session.dir)
    end
@@ -765,7 +765,6 @@ function maildir.new(options)
       local _, stored = known_octets(session, id)
       if found and stored and stored ~= found then
          mail.forget(session.list, id)
-         session.forgot = true
          return nil, path .. ": it has changed since its size was told"
       elseif found then
          return { path = path, follow = false }
