@@ -8,6 +8,7 @@
 local files = require("support.files")
 local process = require("support.process")
 local socket = require("socket")
+local turns = require("support.turns")
 
 local MESSAGES, ROUNDS = tonumber(arg[1]) or 100000, tonumber(arg[2]) or 7
 local USER = "joe"
@@ -85,11 +86,11 @@ end
 -- Servers -----------------------------------------------------------------------
 
 -- ann is who says NOOP meanwhile.
-local function start_popd()
+local function start_popd(options)
    files.put(root .. "/users", "joe:{PLAIN}secret:joe\nann:{PLAIN}secret:ann\n")
-   local server = process.start {
+   local server = process.start({
       "--maildir", root, "--users", root .. "/users", "--address", "127.0.0.1", "--port", "0",
-   }
+   }, options)
    server:wait_port()
    return { name = "popd-lua", port = server.port, pid = server.pid, stop = function() server:stop("KILL") end }
 end
@@ -236,6 +237,21 @@ local function print_row(name, what, values)
    print(("%-10s %-6s %7.3f s  (%.3f to %.3f)"):format(name, what, median(values)))
 end
 
+-- The longest turn of the loop in such sessions: what another waits at most if the
+-- machine has time for it.
+local function longest_turn()
+   local library = turns.library(root)
+   if not library then
+      return nil
+   end
+   local server = start_popd { preload = library, environment = { "TURNS=" .. root .. "/turns" } }
+   for _ = 1, 5 do
+      session(server)
+   end
+   server.stop()
+   return turns.longest(root .. "/turns")
+end
+
 -- What another connection waits while such sessions go on: NOOPs of a process of its own.
 local function longest_wait(server)
    local script = files.put(root .. "/noops.lua", [[
@@ -275,7 +291,7 @@ local function run()
    local ok, err = pcall(function()
       local figures = {}
       for _, server in ipairs(servers) do
-         figures[server.name] = { cpu = {}, wall = {} }
+         figures[server.name] = { cpu = {}, wall = {}, rest = memory_of(server.pid) }
          local cpu, wall = session(server)
          print(("%-10s first session: %.3f s of CPU, %.3f s"):format(server.name, cpu, wall))
          session(server)
@@ -289,7 +305,9 @@ local function run()
       for _, server in ipairs(servers) do
          print_row(server.name, "CPU", figures[server.name].cpu)
          print_row(server.name, "clock", figures[server.name].wall)
-         print(("%-10s memory %.1f MiB in the session"):format(server.name, figures[server.name].memory / 1024))
+         local mine = figures[server.name]
+         print(("%-10s memory %.1f MiB in the session, %.1f MiB at the start: %.0f octets a message"):format(
+            server.name, mine.memory / 1024, mine.rest / 1024, (mine.memory - mine.rest) * 1024 / MESSAGES))
       end
       if servers[2] then
          print(("ratio: %.2f of Dovecot's CPU, %.2f of its time"):format(
@@ -298,6 +316,7 @@ local function run()
       else
          print("Dovecot is not installed (make peers)")
       end
+      print(("the longest turn of popd-lua's loop: %.2f ms of CPU"):format(longest_turn() or 0 / 0))
       print(("beside %d such sessions another connection waited: %s"):format(longest_wait(servers[1])))
    end)
    for _, server in ipairs(servers) do
