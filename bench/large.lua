@@ -162,7 +162,8 @@ local function start_dovecot()
    local dir = root .. "/dovecot"
    files.run("mkdir -p %s %s %s; touch %s", dir .. "/run", dir .. "/state", dir .. "/index", dir .. "/log")
    local port = free_port()
-   files.put(dir .. "/dovecot.conf", DOVECOT:format(dir, dir, dir, root, dir, user, group, user, user, group, dir, port))
+   files.put(dir .. "/dovecot.conf",
+      DOVECOT:format(dir, dir, dir, root, dir, user, group, user, user, group, dir, port))
    if as_root then
       files.run("chmod 755 %s; chown -R %s %s %s", root, user .. ":" .. group, dir, root .. "/joe")
    end

@@ -22,7 +22,6 @@
 
 struct maillist {
     struct mailnames *names; /* held */
-    struct mailkey *keys;    /* ours; of a list of names only */
     uint32_t *of;            /* ours; rows by another list's numbers, see mailnames_follow; NULL: its own */
     size_t followed;         /* of `of` */
     struct mailindex_entry *learned; /* ours */
@@ -65,7 +64,6 @@ l_close(lua_State *L)
     struct maillist *l = luaL_checkudata(L, 1, LIST);
 
     mailnames_drop(l->names);
-    free(l->keys);
     free(l->of);
     free(l->learned);
     *l = (struct maillist){0};
@@ -117,7 +115,6 @@ take_scan(struct maillist *l, struct mailscan *s)
 {
     *l = (struct maillist){
         .names = s->names,
-        .keys = s->names_only ? s->keys : NULL,
         .learned = s->learned,
         .learned_count = s->learned_count,
         .room = s->learned_count,
@@ -128,10 +125,12 @@ take_scan(struct maillist *l, struct mailscan *s)
         free(l->names->inodes);
         l->names->inodes = NULL;
     }
+    if (!s->names_only) {
+        free(l->names->keys);
+        l->names->keys = NULL;
+    }
     s->names = NULL;
     s->learned = NULL;
-    if (s->names_only)
-        s->keys = NULL;
 }
 
 static int
@@ -591,12 +590,11 @@ l_measure(lua_State *L)
 
 /* follow -------------------------------------------------------------------- */
 
-/* Its user values are the list and the one that follows it. */
+/* Its user value is the list that follows.  It may be closed meanwhile. */
 struct follow {
     struct offload off;
-    const struct mailnames *old, *now; /* borrowed */
-    const struct mailkey *keys;        /* borrowed: now's */
-    uint32_t *of;                      /* ours; NULL: out of memory */
+    struct mailnames *old, *now; /* held */
+    uint32_t *of;                /* ours; NULL: out of memory */
 };
 
 static void
@@ -607,7 +605,7 @@ work_follow(void *owner)
 
     f->of = keys ? malloc((f->old->count + 1) * sizeof *f->of) : NULL;
     if (f->of)
-        mailnames_follow(f->old, keys, f->now, f->keys, f->of);
+        mailnames_follow(f->old, keys, f->now, f->now->keys, f->of);
     free(keys);
 }
 
@@ -617,7 +615,10 @@ clear_follow(void *owner)
     struct follow *f = owner;
 
     free(f->of);
+    mailnames_drop(f->old);
+    mailnames_drop(f->now);
     f->of = NULL;
+    f->old = f->now = NULL;
 }
 
 /* The numbers whose entry is `what`. */
@@ -640,7 +641,7 @@ finish_follow(lua_State *L, void *owner)
     struct follow *f = owner;
     struct maillist *l;
 
-    lua_getiuservalue(L, -1, 2);
+    lua_getiuservalue(L, -1, 1);
     l = check_list(L, -1);
     if (!f->of)
         return luaL_error(L, "out of memory");
@@ -666,19 +667,18 @@ l_follow(lua_State *L)
     const struct maillist *l = check_list(L, 1), *now = check_list(L, 2);
     struct follow *f;
 
-    luaL_argcheck(L, now->keys, 2, "a list of names only expected");
-    f = lua_newuserdatauv(L, sizeof *f, 2);
+    luaL_argcheck(L, now->names->keys, 2, "a list of names only expected");
+    f = lua_newuserdatauv(L, sizeof *f, 1);
     *f = (struct follow){
         .off = {.work = work_follow, .finish = finish_follow, .clear = clear_follow, .owner = f},
         .old = l->names,
         .now = now->names,
-        .keys = now->keys,
     };
+    mailnames_hold(f->old);
+    mailnames_hold(f->now);
     luaL_setmetatable(L, FOLLOW);
-    lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, 1);
     lua_pushvalue(L, 2);
-    lua_setiuservalue(L, -2, 2);
+    lua_setiuservalue(L, -2, 1);
     return offload_run(L, &f->off, "popd.maildir");
 }
 
@@ -691,11 +691,11 @@ l_files_of(lua_State *L)
     uint64_t hash = mailname_hash(base, len);
     lua_Integer n = 0;
 
-    luaL_argcheck(L, l->keys, 1, "a list of names only expected");
+    luaL_argcheck(L, l->names->keys, 1, "a list of names only expected");
     lua_newtable(L);
-    for (at = mailnames_find(l->keys, l->names->count, hash); at < l->names->count && l->keys[at].key == hash;
-         at++) {
-        const struct mailname *row = &l->names->rows[l->keys[at].row];
+    for (at = mailnames_find(l->names->keys, l->names->count, hash);
+         at < l->names->count && l->names->keys[at].key == hash; at++) {
+        const struct mailname *row = &l->names->rows[l->names->keys[at].row];
 
         if (row->base != len || memcmp(mailname_text(l->names, row), base, len) != 0)
             continue;

@@ -173,6 +173,7 @@ mailnames_drop(struct mailnames *m)
     free(m->rows);
     free(m->inodes);
     free(m->sorts);
+    free(m->keys);
     buf_clear(&m->text);
     free(m);
 }

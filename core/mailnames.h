@@ -60,6 +60,7 @@ struct mailnames {
     struct buf text;        /* ours */
     uint64_t *inodes;       /* ours, by row; the caller drops them when they are not needed */
     struct mailsort *sorts; /* ours, by row: what to sort by; NULL once sorted */
+    struct mailkey *keys; /* ours: what mailnames_sort returned, where the caller keeps them here; or NULL */
     size_t holders;
     bool lent;
 };

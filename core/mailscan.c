@@ -225,7 +225,7 @@ match_index(struct reading *r)
     const struct mailindex_entry *entries = load_index(s->dir, s->names->count, &r->index, &count);
 
     if (entries)
-        s->stale = count - mailindex_match(entries, count, s->names, s->keys, note_known, r);
+        s->stale = count - mailindex_match(entries, count, s->names, s->names->keys, note_known, r);
 }
 
 /* Looking ------------------------------------------------------------------- */
@@ -338,12 +338,12 @@ read_all(struct reading *r)
 
     if (!read_sub(r, 0) || !read_sub(r, 1))
         return false;
-    s->keys = mailnames_sort(s->names);
-    if (!s->keys) {
+    s->names->keys = mailnames_sort(s->names);
+    if (!s->names->keys) {
         s->code = ENOMEM;
         return false;
     }
-    s->same = mailnames_mark_same(s->names, s->keys);
+    mailnames_mark_same(s->names, s->names->keys);
     if (!s->names_only)
         find_sizes(r);
     mailnames_trim(s->names);
@@ -371,7 +371,6 @@ mailscan_clear(struct mailscan *s)
 {
     free(s->dir);
     mailnames_drop(s->names);
-    free(s->keys);
     free(s->learned);
     *s = (struct mailscan){0};
 }

@@ -23,7 +23,9 @@ local mail = require("popd.core").mail
 
 local maildir = {}
 
-local OPTIONS = { root = "string", lock = "string", days = "number", dele = "string", newest = "number", order = "string" }
+local OPTIONS = {
+   root = "string", lock = "string", days = "number", dele = "string", newest = "number", order = "string",
+}
 
 local ORDERS = { name = true, mtime = true }
 

@@ -105,7 +105,8 @@ describe("names of a Maildir", function()
 
    it("say which ones share their base", function()
       local same = {}
-      for _, one in ipairs(testing.mailnames { "new/1.a", "cur/1.a:2,S", "cur/1.a,S=3:2,S", "new/1.b", "new/1.a:2," }) do
+      local names = { "new/1.a", "cur/1.a:2,S", "cur/1.a,S=3:2,S", "new/1.b", "new/1.a:2," }
+      for _, one in ipairs(testing.mailnames(names)) do
          same[one.file] = one.same
       end
       assert.same({ ["new/1.a"] = true, ["cur/1.a:2,S"] = true, ["new/1.a:2,"] = true, ["cur/1.a,S=3:2,S"] = false,
@@ -144,7 +145,8 @@ describe("sizes in one number", function()
       end)
    end
 
-   for _, case in ipairs { { 1, 0 }, { 10, 23 }, { 274877906944, 274877906944 }, { 100000000, 167108864 }, { 5, -1 } } do
+   for _, case in ipairs { { 1, 0 }, { 10, 23 }, { 274877906944, 274877906944 }, { 100000000, 167108864 },
+      { 5, -1 } } do
       it(("are none where no file can have them: %d, %d"):format(case[1], case[2]), function()
          assert.is_nil((testing.mailsize(case[1], case[2])))
       end)

@@ -53,8 +53,9 @@ describe("a Maildir of twenty thousand messages", function()
          root .. "/joe")
       files.put(root .. "/users", "joe:{PLAIN}secret:joe\n")
       files.put(root .. "/turns", "0\n")
-      server = process.start({ "--maildir", root, "--users", root .. "/users", "--address", "127.0.0.1", "--port", "0" },
-         { preload = library, environment = library and { "TURNS=" .. root .. "/turns" } })
+      server = process.start({
+         "--maildir", root, "--users", root .. "/users", "--address", "127.0.0.1", "--port", "0",
+      }, { preload = library, environment = library and { "TURNS=" .. root .. "/turns" } })
       server:wait_port()
    end
 
