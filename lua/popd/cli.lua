@@ -42,7 +42,8 @@ certificates and keys read again.
 ]==]
 
 local known = {
-   ["--maildir"] = "maildir", ["--dele"] = "dele", ["--newest"] = "newest", ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
+   ["--maildir"] = "maildir", ["--dele"] = "dele", ["--newest"] = "newest",
+   ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
    ["--plain-login"] = "plain_login", ["--cert"] = "cert", ["--key"] = "key", ["--tls-port"] = "tls_port",
    ["--user"] = "user", ["--log"] = "log", ["-e"] = "code",
    ["--help"] = { "help" }, ["-h"] = { "help" }, ["--version"] = { "version" },
@@ -54,7 +55,8 @@ local commands = { cert = "popd.cert", check = "popd.checking", passwd = "popd.u
 local fail = flags_of.fail
 
 local maildir_flags = {
-   dele = "--dele", newest = "--newest", users = "--users", port = "--port", address = "--address", plain_login = "--plain-login", cert = "--cert",
+   dele = "--dele", newest = "--newest",
+   users = "--users", port = "--port", address = "--address", plain_login = "--plain-login", cert = "--cert",
    key = "--key", tls_port = "--tls-port",
 }
 
