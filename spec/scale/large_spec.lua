@@ -71,9 +71,8 @@ describe("a Maildir of twenty thousand messages", function()
       files.remove(root)
    end)
 
-   -- Under a sanitizer nothing can be preloaded, and turns are long.
    local function check_turns()
-      if library and not server:is_instrumented() then
+      if library then
          local longest = turns.longest(root .. "/turns")
          print(("\nthe longest turn took %.2f ms"):format(longest))
          assert.is_true(longest > 0 and longest < MOST, ("a turn took %.2f ms"):format(longest))

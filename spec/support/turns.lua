@@ -4,15 +4,17 @@ local process = require("support.process")
 
 local turns = {}
 
---- Makes what process.start's option `preload` takes; nil: there is no compiler.
+--- Makes what process.start's option `preload` takes; nil: there is no compiler, or
+-- a sanitizer, which wants to be the first library itself.
 -- @string dir
 function turns.library(dir)
    local library = dir .. "/turns.so"
    local source = debug.getinfo(1, "S").source:match("^@(.*)%.lua$") .. ".c"
-   if process.has("cc") and os.execute(("cc -O2 -shared -fPIC -o %s %s -ldl"):format(files.quote(library),
-      files.quote(source))) then
-      return library
+   if os.getenv("POPD_INTERPRETER") or not process.has("cc") then
+      return nil
    end
+   files.run("cc -O2 -shared -fPIC -o %s %s -ldl", library, source)
+   return library
 end
 
 --- The longest turn so far, in milliseconds of CPU.
