@@ -805,8 +805,6 @@ l_sweep(lua_State *L)
     return 0;
 }
 
-static const char wanted_key;
-
 static void
 new_class(lua_State *L, const char *name, lua_CFunction gc)
 {
@@ -839,7 +837,5 @@ maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool)
     lua_createtable(L, 0, (int)(sizeof functions / sizeof *functions));
     offload_push_upvalues(L, tasks, pool);
     luaL_setfuncs(L, functions, 2);
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&wanted_key);
-    lua_setfield(L, -2, "wanted");
     lua_setfield(L, -2, "mail");
 }

@@ -19,6 +19,7 @@
 -- popd.new { storage = maildir.new { root = "/var/vmail/%d/%n" } }
 local core = require("popd.core")
 local fs = require("popd.fs")
+local lists = require("popd.lists")
 local mail = require("popd.core").mail
 
 local maildir = {}
@@ -719,17 +720,18 @@ function maildir.new(options)
    -- @string mbox
    -- @treturn table sizes
    -- @treturn table unique-ids
-   function storage.scan(mbox, _, wanted)
+   function storage.scan(mbox)
       local list, overrides = session_of(mbox).list, session_of(mbox).octets
-      if wanted == mail.wanted then
-         return list, list -- the core takes it as it is
-      end
       local sizes = mail.sizes(list)
       for id, n in pairs(overrides) do
          sizes[id] = n
       end
       return sizes, mail.uids(list)
    end
+
+   lists.offer(storage.scan, function(mbox)
+      return session_of(mbox).list
+   end)
 
    --- Octets as sent, of one message or of all.
    -- @string mbox

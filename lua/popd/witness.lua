@@ -2,7 +2,6 @@
 -- and tells which answers are none.
 -- @module popd.witness
 local ask_module = require("popd.ask")
-local core = require("popd.core")
 
 local witness = {}
 
@@ -176,21 +175,10 @@ local function judge(self, entry)
    return true
 end
 
--- A list of the core's (see popd.maildir) as the arrays that it stands for.
-local function unlisted(answers)
-   if core.mail.count(answers[1]) then
-      answers[1] = core.mail.sizes(answers[1])
-   end
-   if core.mail.count(answers[2]) then
-      answers[2] = core.mail.uids(answers[2])
-   end
-   return answers
-end
-
 local function end_call(self, entry, ok, ...)
    self.open[entry] = nil
    if ok then
-      entry.answers = unlisted(table.pack(...))
+      entry.answers = table.pack(...)
       entry.good = judge(self, entry)
       return ...
    end
