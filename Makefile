@@ -101,9 +101,10 @@ test-debian13:
 	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
 	@SPECS='$(SPECS)' .ci/debian13
 
-## make peers      installs the servers that specs compare with; starts none
+## make peers      installs the servers that specs compare with (Courier: unpacks it); starts none
 peers:
 	@.ci/setup peers
+	@.ci/peers-courier
 
 # Under a sanitizer the program itself runs the specs: its runtime must come
 # first in a process, and preloading it would reach the clients that specs start.

@@ -382,6 +382,23 @@ l_remove(lua_State *L)
 }
 
 static int
+l_arrange(lua_State *L)
+{
+    struct maillist *l = check_open(L);
+    size_t n = l->names->count;
+    uint32_t *from = lua_newuserdatauv(L, (n + 1) * sizeof *from, 0);
+
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        from[i] = (uint32_t)check_number(L, -1, n);
+        lua_pop(L, 1);
+    }
+    if (!mailnames_arrange(l->names, from))
+        return luaL_error(L, "that is no order, or out of memory");
+    return 0;
+}
+
+static int
 l_keep_last(lua_State *L)
 {
     struct maillist *l = check_open(L);
@@ -818,12 +835,12 @@ void
 maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool)
 {
     static const luaL_Reg functions[] = {
-        {"scan", l_scan},       {"count", l_count},     {"file", l_file},         {"base", l_base},
-        {"uid", l_uid},         {"size", l_size},       {"sizes", l_sizes},       {"uids", l_uids},
-        {"total", l_total},     {"same", l_same},       {"remove", l_remove},     {"keep_last", l_keep_last},
-        {"set_uid", l_set_uid}, {"measure", l_measure}, {"follow", l_follow},     {"files_of", l_files_of},
-        {"forget", l_forget},   {"lessons", l_lessons}, {"remember", l_remember}, {"sweep", l_sweep},
-        {"close", l_close},     {NULL, NULL},
+        {"scan", l_scan},         {"count", l_count},     {"file", l_file},       {"base", l_base},
+        {"uid", l_uid},           {"size", l_size},       {"sizes", l_sizes},     {"uids", l_uids},
+        {"total", l_total},       {"same", l_same},       {"remove", l_remove},   {"keep_last", l_keep_last},
+        {"arrange", l_arrange},   {"set_uid", l_set_uid}, {"measure", l_measure}, {"follow", l_follow},
+        {"files_of", l_files_of}, {"forget", l_forget},   {"lessons", l_lessons}, {"remember", l_remember},
+        {"sweep", l_sweep},       {"close", l_close},     {NULL, NULL},
     };
 
     new_class(L, LIST, l_close);

@@ -24,6 +24,7 @@
  *   same(list)                 arrays of numbers that share their base; nil: none do
  *   remove(list, numbers)      ascending; the others move up
  *   keep_last(list, n)
+ *   arrange(list, numbers)     message i is from then on what numbers[i] was
  *   set_uid(list, n, uid)
  *   measure(list, now or nil, dir, n) -> sent, stored; counts some that follow, too; waits
  *   follow(list, now) -> missing, several   numbers; from then on `now` tells

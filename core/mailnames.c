@@ -458,20 +458,43 @@ arrange(struct mailnames *m, const struct mailkey *keys, struct mailkey *to_do)
         to_do[i].row = true;
     for (size_t i = 0; i < m->count; i++) {
         struct mailname row = m->rows[i];
-        uint64_t inode = m->inodes[i];
+        uint64_t inode = m->inodes ? m->inodes[i] : 0;
         size_t to = i;
 
         if (!to_do[i].row)
             continue;
         for (size_t from = keys[to].row; from != i; to = from, from = keys[to].row) {
             m->rows[to] = m->rows[from];
-            m->inodes[to] = m->inodes[from];
+            if (m->inodes)
+                m->inodes[to] = m->inodes[from];
             to_do[to].row = false;
         }
         m->rows[to] = row;
-        m->inodes[to] = inode;
+        if (m->inodes)
+            m->inodes[to] = inode;
         to_do[to].row = false;
     }
+}
+
+bool
+mailnames_arrange(struct mailnames *m, const uint32_t *from)
+{
+    struct sorter s;
+    bool good = sorter_init(&s, m->count);
+
+    for (size_t i = 0; good && i < m->count; i++)
+        s.other[i].row = false;
+    for (size_t i = 0; good && i < m->count; i++) {
+        good = from[i] < m->count && !s.other[from[i]].row;
+        if (good) {
+            s.other[from[i]].row = true;
+            s.keys[i].row = from[i];
+        }
+    }
+    if (good)
+        arrange(m, s.keys, s.other);
+    sorter_clear(&s);
+    return good;
 }
 
 /* By time, then name. */

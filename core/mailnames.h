@@ -124,6 +124,10 @@ size_t mailname_uid_at(const struct mailname *row);
  * the names are lent. */
 bool mailnames_set_uid(struct mailnames *m, size_t row, const char *uid, size_t len);
 
+/* Puts the rows into another order: row i is what row from[i] was.  False: that
+ * is no order of them, or out of memory; nothing was done. */
+bool mailnames_arrange(struct mailnames *m, const uint32_t *from);
+
 /* Takes rows out (ascending numbers); keeps only the last n. */
 void mailnames_remove(struct mailnames *m, const uint32_t *numbers, size_t n);
 void mailnames_keep_last(struct mailnames *m, size_t n);

@@ -9,7 +9,8 @@
 -- its base name, which is what Maildir keeps.  A message's unique-id is that
 -- base name (a SHA-256 of it where it has more than 70 octets or odd ones).
 -- Two messages of one base name, which no deliverer should make, have ids that
--- also depend on their files.
+-- also depend on their files.  The option `uidl` has the unique-ids be those of
+-- another server, and the messages in its order.
 --
 -- The lock is a byte in one lock file for the whole root, so it needs no
 -- descriptor for each maildrop, keeps out every process that uses this back
@@ -21,11 +22,13 @@ local core = require("popd.core")
 local fs = require("popd.fs")
 local lists = require("popd.lists")
 local mail = require("popd.core").mail
+local uidl = require("popd.uidl")
 
 local maildir = {}
 
 local OPTIONS = {
    root = "string", lock = "string", days = "number", dele = "string", newest = "number", order = "string",
+   uidl = "style",
 }
 
 local ORDERS = { name = true, mtime = true }
@@ -63,9 +66,9 @@ local function check(options)
    end
    for name, value in pairs(options) do
       if not OPTIONS[name] then
-         error(("maildir.new: unknown option '%s'; there are: lock, root, days, dele, newest, order"):format(
+         error(("maildir.new: unknown option '%s'; there are: lock, root, uidl, days, dele, newest, order"):format(
             tostring(name)), 3)
-      elseif type(value) ~= OPTIONS[name] then
+      elseif type(value) ~= OPTIONS[name] and name ~= "uidl" then
          error(("maildir.new: option '%s' takes a %s"):format(name, OPTIONS[name]), 3)
       end
    end
@@ -214,8 +217,25 @@ local function narrow(session, dropped, newest)
    end
 end
 
--- Fixes the session's messages.
-local function open(session, options)
+-- Puts the messages into the order that a list of unique-ids has for them.
+-- Returns how a number changes by that.
+local function arrange(session, known)
+   local names, id_of = {}, {}
+   for number = 1, mail.count(session.list) do
+      names[number] = mail.base(session.list, number)
+   end
+   local order = known:arrange(names)
+   mail.arrange(session.list, order)
+   for id, number in ipairs(order) do
+      id_of[number] = id
+   end
+   return function(number)
+      return id_of[number]
+   end
+end
+
+-- Fixes the session's messages, and their order.
+local function open(session, options, known)
    local list, err = mail.scan(session.dir, {
       mtime = options.order == "mtime",
       hide_trashed = options.dele == "flag",
@@ -233,17 +253,28 @@ local function open(session, options)
          return nil, err
       end
    end
-   local id_of = narrow(session, dropped, options.newest)
-   for number, one in pairs(kept) do
-      local id = id_of(number)
+   local number_of = narrow(session, dropped, options.newest)
+   local id_of = known.order and arrange(session, known) or function(number)
+      return number
+   end
+   for listed, one in pairs(kept) do
+      local number = number_of(listed)
+      local id = number and id_of(number)
       if id then
          session.links[id], session.twins[id] = one.names or nil, one.twin or nil
       end
-      if id and one.twin then
-         mail.set_uid(list, id, fs.sha256(mail.base(list, id) .. "\0" .. one.twin))
-      end
    end
    return true
+end
+
+-- What stays with each message: its base name, and what tells it from a twin.
+local function names_of(session)
+   local names = {}
+   for id = 1, mail.count(session.list) do
+      local base, twin = mail.base(session.list, id), session.twins[id]
+      names[id] = twin and base .. "\0" .. twin or base
+   end
+   return names
 end
 
 -- What a message is called now.
@@ -359,6 +390,31 @@ local function with_path(session, id, f)
       end
    end
    return nil, ("%s: renamed again and again"):format(file_of(session, id))
+end
+
+-- Gives the messages their unique-ids: where these are the names, a list has
+-- them already, but for twins.
+local function identify_all(session, known, scheme)
+   if scheme:is_plain(session.dir) then
+      for id, twin in pairs(session.twins) do
+         mail.set_uid(session.list, id, fs.sha256(mail.base(session.list, id) .. "\0" .. twin))
+      end
+      return
+   end
+   local names = names_of(session)
+   local ids = known:ids(names, function(id)
+      return with_path(session, id, fs.read)
+   end)
+   local seen, refused = scheme:watch(session.dir, names, ids)
+   if not seen then
+      error(refused, 0)
+   end
+   for id, unique_id in ipairs(ids) do
+      if mail.uid(session.list, id) ~= unique_id then
+         mail.set_uid(session.list, id, unique_id)
+      end
+   end
+   session.names, session.ids, session.seen = names, ids, seen
 end
 
 -- Octets as sent, and as stored; nil: not known yet.
@@ -602,15 +658,20 @@ end
 -- such as `".Trash"`, which is made where there is none.  `newest`: show so many
 -- messages, the last ones; `days`: show those that were delivered in the last so
 -- many days.  `order`: `"name"` (default), by the delivery time that names start
--- with, or `"mtime"`, by that of the files; `days` goes by the same time
+-- with, or `"mtime"`, by that of the files; `days` goes by the same time;
+-- `uidl`: what the unique-ids are, a style or a table as `popd.uidl` takes it, with
+-- `%s`, `%n` and `%d` in its `file` too; absent: `"name"`
 -- @treturn table the storage functions
 -- @usage maildir.new { root = "/var/vmail/%d/%n/Maildir", lock = "/run/popd/maildir.lock" }
+-- @usage maildir.new { root = "/var/vmail/%s", uidl = "dovecot" } -- as Dovecot told them
 -- @usage maildir.new { root = "/home/joe/Maildir" } -- one for all
 -- @usage maildir.new { root = "/var/vmail/%s", dele = ".Trash", newest = 1000 }
 function maildir.new(options)
    check(options)
    local root, fixed = options.root, fixed_part(options.root)
    local lock_path = options.lock or fixed .. "/.popd-lock"
+   local scheme = uidl.new(options.uidl, 2)
+   local list_path = type(options.uidl) == "table" and options.uidl.file or nil
    local sessions, storage = {}, {}
 
    local function session_of(mbox)
@@ -641,14 +702,38 @@ function maildir.new(options)
       end
    end
 
+   -- Fixes the session's messages, their order and their unique-ids.
+   local function prepare(session, mbox)
+      local file, known, ok, err
+      if list_path then
+         file, err = expand(list_path, mbox)
+      end
+      if not err then
+         known, err = scheme:read(session.dir, file)
+      end
+      if known then
+         ok, err = open(session, options, known)
+      end
+      if ok then
+         identify_all(session, known, scheme)
+      end
+      return ok, err
+   end
+
+   local function remember_ids(session)
+      if session.ids then
+         scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
+      end
+   end
+
    -- Locks the Maildir and lists it.
-   local function claim(session)
+   local function claim(session, mbox)
       local lock, err, code = take_lock(lock_path, session.dir)
       if not lock then
          -- A root that is itself a Maildir yet to come has no room for a lock
          -- file, and no message to protect.
          if code == "ENOENT" and fixed == session.dir and not options.lock then
-            local ok, why = open(session, options)
+            local ok, why = open(session, options, {})
             session.links, session.twins = {}, {}
             return ok and (mail.keep_last(session.list, 0) or true) or ok, why
          end
@@ -656,7 +741,7 @@ function maildir.new(options)
       end
       session.lock = lock
       sweep(session.dir)
-      return open(session, options)
+      return prepare(session, mbox)
    end
 
    --- Claims a maildrop for one session and fixes its messages.
@@ -682,7 +767,7 @@ function maildir.new(options)
          unsure = {},
       }
       sessions[mbox] = session
-      local done, ok, err = pcall(claim, session)
+      local done, ok, err = pcall(claim, session, mbox)
       if not done or not ok then
          storage.unlock(mbox)
       end
@@ -699,12 +784,20 @@ function maildir.new(options)
    function storage.unlock(mbox)
       local session = sessions[mbox]
       sessions[mbox] = nil
-      if session and session.lock then
+      if not session then
+         return
+      end
+      local ok, err = true, nil
+      if session.lock then
+         ok, err = pcall(remember_ids, session)
          session.lock:release()
       end
-      if session and session.list then
+      if session.list then
          remember(session)
          close(session)
+      end
+      if not ok then
+         error(err, 0)
       end
    end
 

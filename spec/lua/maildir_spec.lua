@@ -487,7 +487,7 @@ describe("popd.maildir", function()
          { "option 'root' is missing", {} },
          { "option 'root' is missing", { root = "" } },
          { "option 'root' takes a string", { root = 1 } },
-         { "unknown option 'path'; there are: lock, root", { root = "/x", path = "/y" } },
+         { "unknown option 'path'; there are: lock, root, uidl", { root = "/x", path = "/y" } },
          { "option 'root' knows %s, %n, %d and %%", { root = "/x/%u" } },
          { "option 'root' knows %s, %n, %d and %%", { root = "/x/%" } },
          { "a path cannot contain NUL", { root = "/x\0" } },

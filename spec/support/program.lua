@@ -126,8 +126,8 @@ local Client = {}
 Client.__index = Client
 
 --- A connection to a port of this machine, its greeting read.
-function program.connect(port)
-   local self = setmetatable({ socket = assert(socket.connect("127.0.0.1", port)) }, Client)
+function program.connect(port, address)
+   local self = setmetatable({ socket = assert(socket.connect(address or "127.0.0.1", port)) }, Client)
    self.socket:settimeout(SAFETY)
    self.greeting = self:line()
    return self
