@@ -186,6 +186,9 @@ l_scan(lua_State *L)
     s->scan.by_mtime = option(L, "mtime");
     s->scan.hide_trashed = option(L, "hide_trashed");
     s->scan.names_only = option(L, "names_only");
+    lua_getfield(L, 2, "patience");
+    s->scan.patience = (unsigned)lua_tointeger(L, -1);
+    lua_pop(L, 1);
     lua_getfield(L, 2, "since");
     s->scan.since = lua_tointeger(L, -1) > 0 ? (uint64_t)lua_tointeger(L, -1) : 0;
     lua_pop(L, 1);

@@ -15,7 +15,7 @@
 /* Adds the table `mail` to the one on top of the stack.  Numbers count from 1; a
  * file is "new/name" or "cur/name".  [-0, +0, e]
  *
- *   scan(dir, { mtime, hide_trashed, since, names_only }) -> list; waits
+ *   scan(dir, { mtime, hide_trashed, since, names_only, patience }) -> list; waits
  *   count(list)                how many messages there are, also #list; nil: that is no list
  *   file(list, n), base(list, n), uid(list, n)
  *   size(list, n)              octets as sent, and as stored; nil: not known

@@ -12,9 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A first look at very many files on a slow disk: what is left then is looked at
- * when it is asked for. */
-#define SECONDS_MOST 5
 #define LOOKS_BETWEEN 256 /* looks between two at the clock */
 
 /* Octets of directories for which it is worth while to plan ahead. */
@@ -308,7 +305,7 @@ static void
 look_at_new(struct reading *r)
 {
     const struct mailnames *m = r->scan->names;
-    time_t until = seconds_now() + SECONDS_MOST;
+    time_t until = seconds_now() + (time_t)r->scan->patience;
     size_t looks = 0;
 
     for (size_t i = 0; i < m->count; i++) {
@@ -454,17 +451,21 @@ mailscan_count(const char *path, uint64_t told, struct mailfile *file)
     return code;
 }
 
+/* A tmp that is a symbolic link leads to files that are not ours to remove. */
 void
 mailscan_sweep(const char *dir, int64_t seconds, int64_t now)
 {
-    DIR *d = opendir(dir);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
     const struct dirent *entry;
     struct stat st;
 
     while (d && (entry = readdir(d)))
-        if (entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        if (entry->d_name[0] != '.' && fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISREG(st.st_mode) && st.st_mtime < now - seconds && st.st_atime < now - seconds)
-            unlinkat(dirfd(d), entry->d_name, 0);
+            unlinkat(fd, entry->d_name, 0);
     if (d)
         closedir(d);
+    else if (fd >= 0)
+        close(fd);
 }

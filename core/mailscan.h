@@ -25,6 +25,7 @@ struct mailscan {
     bool hide_trashed;    /* leave out what has the flag T */
     uint64_t since;       /* leave out what is older, seconds; 0: nothing */
     bool names_only;      /* no sizes */
+    unsigned patience;    /* seconds that new files may be looked at; what is left is not known */
     unsigned long random; /* where the looking again begins */
 
     /* What came of it. */

@@ -41,6 +41,10 @@ local BATCH = 256
 -- An index is written when it saves the next session so much.
 local LESSONS, LESSONS_OCTETS = 1000, 1 << 20
 
+-- Seconds of a login for a first look at very many files on a slow disk: what is
+-- left then is looked at when it is asked for.
+local PATIENCE = 5
+
 local DAY = 86400
 local TMP_AGE = 36 * 3600 -- what no delivery can still be at
 
@@ -239,6 +243,7 @@ local function open(session, options, known)
    local list, err = mail.scan(session.dir, {
       mtime = options.order == "mtime",
       hide_trashed = options.dele == "flag",
+      patience = PATIENCE,
       since = options.days and os.time() - math.floor(options.days * DAY),
    })
    if not list then

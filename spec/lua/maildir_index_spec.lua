@@ -1,4 +1,5 @@
 local files = require("spec.support.files")
+local core = require("popd.core")
 local fs = require("popd.fs")
 local maildir = require("popd.maildir")
 local testing = require("popd.testing")
@@ -254,6 +255,26 @@ describe("the index of popd.maildir", function()
       count_all()
       assert.same({ BIG_SENT, BIG_SENT }, told())
       assert.equal(0, left_in_tmp())
+   end)
+
+   it("takes its time, and what it could not look at is looked at when it is asked for", function()
+      for i = 1, 400 do
+         put(("cur/%d.a,S=5,W=6:2,S"):format(1000 + i), i == 400 and "no such size\n" or "text\n")
+      end
+      local list = core.mail.scan(path(""), { patience = 0 })
+      local known = 0
+      for _, size in ipairs(core.mail.sizes(list)) do
+         known = known + (size and 1 or 0)
+      end
+      assert.is_true(known > 0 and known < 400)
+      assert.is_nil(core.mail.total(list))
+      for n = 1, 400 do
+         local sent = core.mail.size(list, n)
+            or core.mail.measure(list, nil, path(""), n, path(core.mail.file(list, n)))
+         assert.equal(n == 400 and 14 or 6, sent)
+      end
+      assert.equal(399 * 6 + 14, core.mail.total(list))
+      core.mail.close(list)
    end)
 
    -- A Maildir that is too big to be looked at as a whole in each session.

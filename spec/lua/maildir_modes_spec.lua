@@ -239,6 +239,14 @@ describe("popd.maildir", function()
       assert.is_nil(fs.stat(path("tmp/old")))
    end)
 
+   it("sweeps nothing where tmp is a link to somewhere else", function()
+      files.run("rmdir %s; mkdir %s; ln -s ../elsewhere %s", path("tmp"), root .. "/elsewhere", path("tmp"))
+      files.put(root .. "/elsewhere/old", "x")
+      files.run("touch -d '40 hours ago' %s", root .. "/elsewhere/old")
+      uids(make({}))
+      assert.is_true(files.exists(root .. "/elsewhere/old"))
+   end)
+
    describe("shows", function()
       local function fill(names)
          for _, name in ipairs(names) do
