@@ -27,9 +27,9 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
+PURE  = buf linebuf command texts reply mailnames mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
 IO    = loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal filelock
-LUAC  = memory guard task fault await copy worker errand source pair fs crypto saslua secret tlslua sock spool mboxlua
+LUAC  = memory guard task fault await copy worker errand offload disk source pair fs fscall mailscan maillist crypto saslua secret tlslua sock spool mboxlua
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
@@ -145,6 +145,13 @@ N = 200
 bench-resting: all
 	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
 
+MESSAGES = 100000
+ROUNDS = 7
+
+## make bench-large  opening a Maildir of MESSAGES (100000), beside Dovecot where it is installed (make peers)
+bench-large: all
+	@$(SPEC_ENV) $(LUA) bench/large.lua $(MESSAGES) $(ROUNDS)
+
 SECONDS = 600
 CLIENTS = 2000
 
@@ -241,6 +248,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting bench-large soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

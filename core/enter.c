@@ -5,6 +5,7 @@
 #include "base64.h"
 #include "digest.h"
 #include "log.h"
+#include "maillist.h"
 #include "reply.h"
 
 #include <stdio.h>
@@ -173,14 +174,19 @@ push_uids(lua_State *L, struct conn *c)
     return push_wanted(L, c, lacks_uid);
 }
 
+static void
+log_wrong_total(const struct conn *c)
+{
+    conn_log(c, LOG_WARNING, "size(mbox) is not the sum of its messages' sizes; the sum is told", NULL, NULL);
+}
+
 static bool
 set_octets(lua_State *L, struct conn *c, size_t number)
 {
     uint64_t octets = octets_at(L, -1);
 
     if (octets != MAILDROP_UNKNOWN && !maildrop_set_octets(&c->session.maildrop, number, octets))
-        conn_log(c, LOG_WARNING, "size(mbox) is not the sum of its messages' sizes; the sum is told", NULL,
-                 NULL);
+        log_wrong_total(c);
     return octets != MAILDROP_UNKNOWN;
 }
 
@@ -265,7 +271,7 @@ push_login(lua_State *L, struct conn *c)
 
 /* Sets what the array at the top of the stack knows; false is for unknown. */
 static void
-set_known(lua_State *L, struct conn *c, bool (*set)(lua_State *, struct conn *, size_t))
+set_each(lua_State *L, struct conn *c, bool (*set)(lua_State *, struct conn *, size_t))
 {
     for (size_t i = 1; lua_istable(L, -1) && i <= c->session.maildrop.count; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i);
@@ -273,6 +279,29 @@ set_known(lua_State *L, struct conn *c, bool (*set)(lua_State *, struct conn *, 
             set(L, c, i);
         lua_pop(L, 1);
     }
+}
+
+/* What a list knows (see maillist.h) takes no look at each message. */
+static void
+set_sizes(lua_State *L, struct conn *c)
+{
+    const struct mailnames *names = maillist_lend(L, -1);
+
+    if (!names)
+        set_each(L, c, set_octets);
+    else if (!maildrop_take_sizes(&c->session.maildrop, names))
+        log_wrong_total(c);
+}
+
+static void
+set_uids(lua_State *L, struct conn *c)
+{
+    struct mailnames *names = maillist_lend(L, -1);
+
+    if (names)
+        maildrop_take_uids(&c->session.maildrop, names);
+    else
+        set_each(L, c, set_uid);
 }
 
 static bool
@@ -298,9 +327,9 @@ open_maildrop(lua_State *L, struct conn *c)
     if (!maildrop_open(m, (size_t)lua_tointeger(L, -2), octets_at(L, -1)))
         return false;
     lua_getfield(L, 2, "sizes");
-    set_known(L, c, set_octets);
+    set_sizes(L, c);
     lua_getfield(L, 2, "uids");
-    set_known(L, c, set_uid);
+    set_uids(L, c);
     c->session.no_dele = flag_of(L, 2, "no_dele");
     c->renews = flag_of(L, 2, "renews");
     return true;

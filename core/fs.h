@@ -7,13 +7,15 @@
  * program should pass raises.  Descriptors are closed over exec and given back
  * also when Lua runs out of memory.
  *
- * Every function blocks until the system is done.  That is meant to change:
- * inside a callback they will wait off the loop, with the same results.
+ * Those that take their time (scandir, read, octets, fsync, write: fscall.c) wait
+ * in a callback while a thread works, and block where nothing can wait.  The
+ * others are one system call each, which costs less than handing it over.
  */
 #ifndef POPD_FS_H
 #define POPD_FS_H
 
-#include <lua.h>
+#include "pool.h"
+#include "task.h"
 
 /* Pushes a table of these functions.  [-0, +1, m]
  *
@@ -24,10 +26,11 @@
  *   size(path)                        octets of a regular file, as stored
  *   rename(a, b), link(a, b), unlink(path), mkdir(path [, mode]), rmdir(path)
  *   chmod(path, mode), chown(path, uid, gid)
+ *   append(path, data)                by one write, to a file that is there
  *   fsync(path)                       a file or a directory
  *   write(path, data [, mode])        a new file, whole and on disk, or none
  *   read(path [, max])                all of it; more than max is a failure
- *   octets(path [, offset [, length]])  as POP3 sends it, dots not stuffed
+ *   octets(path [, offset [, length [, follow]]])  as POP3 sends it, dots not stuffed
  *   octets_of(string)                 the same of a string
  *   generation(path)                  what tells two users of an inode apart
  *   sha256(string)                    in hex
@@ -39,6 +42,15 @@
  *       :is(path)        whether path still names this very file
  *       :close()         gives every lock back, as do __gc and __close
  */
-int fs_open(lua_State *L);
+int fs_open(lua_State *L, struct tasks *tasks, struct pool *pool);
+
+/* A failure's three results; one without a code has two.  [-0, +3, m] */
+int fs_fail(lua_State *L, const char *what, const char *path, int code);
+int fs_fail_text(lua_State *L, const char *what, const char *path, const char *why);
+
+/* An argument that is a path, or raises: one with a NUL would name another file
+ * than its first half. */
+const char *fs_check_path(lua_State *L, int arg);
+mode_t fs_opt_mode(lua_State *L, int arg, mode_t otherwise);
 
 #endif

@@ -24,6 +24,7 @@ maildrop_clear(struct maildrop *m)
 {
     free(m->messages);
     buf_clear(&m->uids);
+    mailnames_drop(m->names);
     *m = (struct maildrop){0};
 }
 
@@ -103,7 +104,7 @@ maildrop_set_uid(struct maildrop *m, size_t number, const char *uid, size_t len)
     size_t offset = m->uids.len;
     struct maildrop_message *message;
 
-    if (!exists(m, number) || !uid_ok(uid, len) || offset >= UINT32_MAX)
+    if (!exists(m, number) || m->names || !uid_ok(uid, len) || offset >= UINT32_MAX)
         return false;
     buf_add(&m->uids, uid, len);
     if (m->uids.failed)
@@ -123,7 +124,49 @@ maildrop_uid(const struct maildrop *m, size_t number, size_t *len)
     if (!message || !message->uid)
         return NULL;
     *len = message->uid_len;
-    return m->uids.data + (message->uid - 1);
+    return (m->names ? m->names->text.data : m->uids.data) + (message->uid - 1);
+}
+
+/* Names of a Maildir lie in the order of its directory, which is none. */
+void
+maildrop_expect(const struct maildrop *m, size_t number)
+{
+    size_t len;
+    const char *uid = maildrop_uid(m, number, &len);
+
+    if (!uid)
+        return;
+    __builtin_prefetch(uid);
+    __builtin_prefetch(uid + len);
+}
+
+bool
+maildrop_take_sizes(struct maildrop *m, const struct mailnames *names)
+{
+    for (size_t i = 0; i < m->count && i < names->count; i++) {
+        const struct mailname *row = &names->rows[i];
+
+        if (!mailname_is_known(row) || m->messages[i].octets != MAILDROP_UNKNOWN)
+            continue;
+        m->messages[i].octets = mailsize_sent(row->size);
+        m->sized++;
+    }
+    return m->sized < m->count || settle(m);
+}
+
+/* A list's unique-ids are good: it hashes those that are not. */
+void
+maildrop_take_uids(struct maildrop *m, struct mailnames *names)
+{
+    if (m->names || m->uids.len || names->count < m->count)
+        return;
+    mailnames_hold(names);
+    m->names = names;
+    for (size_t i = 0; i < m->count; i++) {
+        m->messages[i].uid = (uint32_t)mailname_uid_at(&names->rows[i]) + 1;
+        m->messages[i].uid_len = names->rows[i].uid_len;
+    }
+    m->identified = m->count;
 }
 
 /* Takes a size off the total.  A total that was told and is too small for it

@@ -10,6 +10,7 @@
 #define POPD_MAILDROP_H
 
 #include "buf.h"
+#include "mailnames.h"
 #include <stdint.h>
 
 #define MAILDROP_UNKNOWN UINT64_MAX
@@ -17,7 +18,7 @@
 
 struct maildrop_message {
     uint64_t octets; /* as sent, before dot-stuffing; or MAILDROP_UNKNOWN */
-    uint32_t uid;    /* offset in `uids`, plus 1; 0: unknown */
+    uint32_t uid;    /* offset in `uids` or the names' text, plus 1; 0: unknown */
     uint8_t uid_len; /* 1 to 70 */
     bool deleted;
 };
@@ -26,11 +27,12 @@ struct maildrop_message {
 struct maildrop {
     struct maildrop_message *messages; /* ours; `count` of them */
     size_t count;
-    size_t kept;          /* not marked */
-    size_t sized;         /* whose size is known */
-    size_t identified;    /* whose unique-id is known */
-    uint64_t kept_octets; /* of those kept; MAILDROP_UNKNOWN until it can be told */
-    struct buf uids;      /* ours */
+    size_t kept;             /* not marked */
+    size_t sized;            /* whose size is known */
+    size_t identified;       /* whose unique-id is known */
+    uint64_t kept_octets;    /* of those kept; MAILDROP_UNKNOWN until it can be told */
+    struct buf uids;         /* ours */
+    struct mailnames *names; /* held: their text has the unique-ids; NULL: `uids` has */
 };
 
 /* Makes it one of count messages whose sizes are unknown; total is the size
@@ -49,8 +51,16 @@ uint64_t maildrop_octets(const struct maildrop *m, size_t number);
 /* Sets a unique-id of 1 to 70 octets.  False: out of memory, or not such. */
 bool maildrop_set_uid(struct maildrop *m, size_t number, const char *uid, size_t len);
 
+/* Take what a list of as many messages knows: sizes, and unique-ids, which stay
+ * in the list's memory.  False: a total was told that is not their sum. */
+bool maildrop_take_sizes(struct maildrop *m, const struct mailnames *names);
+void maildrop_take_uids(struct maildrop *m, struct mailnames *names);
+
 /* Its unique-id, *len octets; NULL while unknown.  Good until the next set. */
 const char *maildrop_uid(const struct maildrop *m, size_t number, size_t *len);
+
+/* A list is about to tell of this message, soon: its unique-id may come nearer. */
+void maildrop_expect(const struct maildrop *m, size_t number);
 
 /* Marks, unmarks; the size must be known where kept_octets is.  False: there
  * is no such message, or it is (not) marked already. */

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 int luaopen_popd_core(lua_State *L);
 
 /* A Lua file of lua/popd, made part of the program by the Makefile. */
@@ -114,11 +118,24 @@ run(lua_State *L)
     return 1;
 }
 
+/* Big blocks, those of big maildrops, go back to the system when they are freed,
+ * and grow without being copied; else they would stay as holes in the heap. */
+static void
+tell_malloc(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 int
 main(int argc, char **argv)
 {
-    lua_State *L = luaL_newstate();
+    lua_State *L;
     int status = EXIT_FAILURE;
+
+    tell_malloc();
+    L = luaL_newstate();
 
     /* A log that nobody reads any more is no reason to end.  Not SIG_IGN, which
      * the programs that a script starts would inherit. */

@@ -6,6 +6,7 @@
 #include "fault.h"
 #include "fs.h"
 #include "log.h"
+#include "maillist.h"
 #include "pair.h"
 #include "reply.h"
 #include "saslua.h"
@@ -41,6 +42,7 @@ struct core {
     struct pool pool;
     struct errands errands;
     struct pool names; /* for name servers alone, which may be slow to answer */
+    struct pool files; /* for disks, so that a slow one delays no login elsewhere */
     struct server_common servers;
 };
 
@@ -58,6 +60,7 @@ l_gc(lua_State *L)
     errand_close(&core->errands);
     pool_clear(&core->pool);
     pool_clear(&core->names);
+    pool_clear(&core->files);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -84,6 +87,7 @@ new_core(lua_State *L)
     tasks_open(&core->tasks, &core->loop, L);
     pool_init(&core->pool, &core->loop);
     pool_init(&core->names, &core->loop);
+    pool_init(&core->files, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;
@@ -326,6 +330,7 @@ luaopen_popd_core(lua_State *L)
     sock_open(L, &core->tasks, &core->names);
     spool_open(L, &core->tasks, &core->pool);
     mboxlua_open(L, &core->tasks, &core->pool);
+    maillist_open(L, &core->tasks, &core->files);
     await_open(L, &core->tasks);
     errand_open(L, &core->errands, &core->tasks);
     fault_open(L);
@@ -334,7 +339,7 @@ luaopen_popd_core(lua_State *L)
     tlslua_open(L);
     server_open(L, &core->servers);
     sandbox_open(L);
-    fs_open(L);
+    fs_open(L, &core->tasks, &core->files);
     lua_setfield(L, -2, "fs");
     return 1;
 }

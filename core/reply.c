@@ -11,23 +11,58 @@ is_control(char c)
     return (unsigned char)c < 0x20 || c == 0x7f;
 }
 
-/* Appends text with '?' for control octets. */
-static unsigned
-add_clean(struct buf *out, const char *text, size_t len)
+/* The same of any of eight octets at once: each subtraction borrows from the
+ * top bit of an octet that is below 0x20, or is 0x7f. */
+static bool
+has_control(const char *text)
 {
-    char *to = len ? buf_reserve(out, len) : NULL;
-    unsigned faults = REPLY_CLEAN;
+    uint64_t octets, delete;
 
-    if (!to)
-        return faults;
-    for (size_t i = 0; i < len; i++) {
+    memcpy(&octets, text, sizeof octets);
+    delete = octets ^ UINT64_C(0x7f7f7f7f7f7f7f7f);
+    return (((octets - UINT64_C(0x2020202020202020)) & ~octets) |
+            ((delete - UINT64_C(0x0101010101010101)) & ~delete)) &
+           UINT64_C(0x8080808080808080);
+}
+
+/* How many octets at the start have no control octet among them, in eights. */
+static size_t
+clean_part(const char *text, size_t len)
+{
+    size_t n = 0;
+
+    while (len - n >= 8 && !has_control(text + n))
+        n += 8;
+    return n;
+}
+
+/* Copies text with '?' for control octets. */
+static unsigned
+copy_clean(char *to, const char *text, size_t len)
+{
+    unsigned faults = REPLY_CLEAN;
+    size_t clean = clean_part(text, len);
+
+    memcpy(to, text, clean);
+    for (size_t i = clean; i < len; i++) {
         bool control = is_control(text[i]);
 
         to[i] = control ? '?' : text[i];
         faults |= control ? REPLY_CONTROLS : REPLY_CLEAN;
     }
-    out->len += len;
     return faults;
+}
+
+/* Appends text with '?' for control octets. */
+static unsigned
+add_clean(struct buf *out, const char *text, size_t len)
+{
+    char *to = len ? buf_reserve(out, len) : NULL;
+
+    if (!to)
+        return REPLY_CLEAN;
+    out->len += len;
+    return copy_clean(to, text, len);
 }
 
 static bool
@@ -138,9 +173,10 @@ reply_line(struct buf *out, const char *text, size_t len)
     return faults;
 }
 
-/* Not printf: a list may have a hundred thousand of them. */
-static void
-add_decimal(struct buf *out, uint64_t number)
+/* Writes a number; returns how many digits it has.  Not printf: a list may have
+ * a hundred thousand of them. */
+static size_t
+write_decimal(char *to, uint64_t number)
 {
     char digits[DECIMAL_MAX];
     size_t at = sizeof digits;
@@ -149,16 +185,34 @@ add_decimal(struct buf *out, uint64_t number)
         digits[--at] = (char)('0' + number % 10);
         number /= 10;
     } while (number);
-    buf_add(out, digits + at, sizeof digits - at);
+    memcpy(to, digits + at, sizeof digits - at);
+    return sizeof digits - at;
 }
 
+/* In one go, for the same reason. */
 void
 reply_item(struct buf *out, uint64_t number, const char *value, size_t len)
 {
-    add_decimal(out, number);
-    buf_puts(out, " ");
-    add_clean(out, value, len);
-    buf_puts(out, "\r\n");
+    char *to = buf_reserve(out, DECIMAL_MAX + len + 3);
+    size_t n;
+
+    if (!to)
+        return;
+    n = write_decimal(to, number);
+    to[n++] = ' ';
+    copy_clean(to + n, value, len);
+    n += len;
+    to[n++] = '\r';
+    to[n++] = '\n';
+    out->len += n;
+}
+
+void
+reply_pair(struct buf *out, uint64_t number, uint64_t value)
+{
+    char digits[DECIMAL_MAX];
+
+    reply_item(out, number, digits, write_decimal(digits, value));
 }
 
 void

@@ -41,6 +41,9 @@ unsigned reply_line(struct buf *out, const char *text, size_t len);
 /* Appends "number value" as a line: LIST's and UIDL's items. */
 void reply_item(struct buf *out, uint64_t number, const char *value, size_t len);
 
+/* The same where the value is a number. */
+void reply_pair(struct buf *out, uint64_t number, uint64_t value);
+
 /* Ends a multi-line reply. */
 void reply_end(struct buf *out);
 

@@ -12,6 +12,7 @@
 #include "dotstuff.h"
 #include "linebuf.h"
 #include "maildrop.h"
+#include "mailindex.h"
 #include "proxyproto.h"
 #include "reply.h"
 #include "session.h"
@@ -20,6 +21,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int luaopen_popd_testing(lua_State *L);
@@ -1262,6 +1264,253 @@ static const luaL_Reg session_methods[] = {
     {NULL, NULL},
 };
 
+/* --- mailnames --- */
+
+/* The list of an array of files, and an array of their times (nil: as the names
+ * say); inodes are the numbers in the array.  Raises without memory. */
+static struct mailnames *
+list_files(lua_State *L, int files, int times)
+{
+    struct mailnames *m = mailnames_new();
+
+    for (lua_Integer i = 1; m && i <= luaL_len(L, files); i++) {
+        size_t len;
+        const char *file;
+        uint64_t time;
+
+        lua_rawgeti(L, files, i);
+        file = lua_tolstring(L, -1, &len);
+        time = mailname_time(file + 4, len - 4);
+        if (lua_istable(L, times)) {
+            lua_rawgeti(L, times, i);
+            time = (uint64_t)lua_tointeger(L, -1);
+            lua_pop(L, 1);
+        }
+        mailnames_add(m, file + 4, len - 4, file[0] == 'c', (uint64_t)i, time);
+        lua_pop(L, 1);
+    }
+    return m;
+}
+
+static void
+push_name(lua_State *L, const struct mailnames *m, const struct mailname *row)
+{
+    lua_newtable(L);
+    lua_pushfstring(L, "%s/%s", row->flags & MAILNAME_CUR ? "cur" : "new", mailname_text(m, row));
+    lua_setfield(L, -2, "file");
+    lua_pushlstring(L, mailname_uid(m, row), row->uid_len);
+    lua_setfield(L, -2, "uid");
+    lua_pushboolean(L, row->flags & MAILNAME_SAME);
+    lua_setfield(L, -2, "same");
+    if (row->size == MAILSIZE_UNKNOWN)
+        return;
+    lua_pushinteger(L, (lua_Integer)mailsize_sent(row->size));
+    lua_setfield(L, -2, "sent");
+    lua_pushinteger(L, (lua_Integer)mailsize_stored(row->size));
+    lua_setfield(L, -2, "stored");
+}
+
+/* mailnames(files [, times]) -> { file, uid, same, sent, stored } of each, in order */
+static int
+l_mailnames(lua_State *L)
+{
+    struct mailnames *m;
+    struct mailkey *keys;
+
+    lua_settop(L, 2);
+    m = list_files(L, 1, 2);
+    keys = mailnames_sort(m);
+    mailnames_mark_same(m, keys);
+    lua_newtable(L);
+    for (size_t i = 0; i < m->count; i++) {
+        push_name(L, m, &m->rows[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    free(keys);
+    mailnames_drop(m);
+    return 1;
+}
+
+/* mailname_has_flag(name, flag) */
+static int
+l_mailname_has_flag(lua_State *L)
+{
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
+
+    lua_pushboolean(L, mailname_has_flag(name, len, luaL_checkstring(L, 2)[0]));
+    return 1;
+}
+
+/* mailsize(stored, sent) -> the same out of one number, or nil */
+static int
+l_mailsize(lua_State *L)
+{
+    uint64_t size = mailsize_pack((uint64_t)luaL_checkinteger(L, 1), (uint64_t)luaL_checkinteger(L, 2));
+
+    if (size == MAILSIZE_UNKNOWN)
+        return 0;
+    lua_pushinteger(L, (lua_Integer)mailsize_stored(size));
+    lua_pushinteger(L, (lua_Integer)mailsize_sent(size));
+    return 2;
+}
+
+/* mailfollow(old, now) -> for each old file, in order: its place among the new
+ * ones, 0, or "several" */
+static int
+l_mailfollow(lua_State *L)
+{
+    struct mailnames *old, *now;
+    struct mailkey *old_keys, *now_keys;
+    uint32_t *of;
+
+    lua_settop(L, 2);
+    old = list_files(L, 1, 3);
+    now = list_files(L, 2, 3);
+    old_keys = mailnames_sort(old);
+    now_keys = mailnames_sort(now);
+    mailnames_mark_same(old, old_keys);
+    mailnames_mark_same(now, now_keys);
+    of = malloc((old->count + 1) * sizeof *of);
+    mailnames_follow(old, old_keys, now, now_keys, of);
+    lua_newtable(L);
+    for (size_t i = 0; i < old->count; i++) {
+        if (of[i] == MAILNAMES_SEVERAL)
+            lua_pushliteral(L, "several");
+        else
+            lua_pushinteger(L, of[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    free(of);
+    free(old_keys);
+    free(now_keys);
+    mailnames_drop(old);
+    mailnames_drop(now);
+    return 1;
+}
+
+/* --- mailindex --- */
+
+static lua_Integer
+take_field(lua_State *L, const char *name)
+{
+    lua_Integer n;
+
+    lua_getfield(L, -1, name);
+    n = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return n;
+}
+
+/* The entries of an array of { base, inode, stored, sent, mtime }, in memory of
+ * Lua's with room for a head; no sizes: unknown. */
+static struct mailindex_entry *
+take_entries(lua_State *L, int array, size_t *n)
+{
+    struct mailindex_entry *entries;
+
+    *n = lua_istable(L, array) ? (size_t)luaL_len(L, array) : 0;
+    entries = lua_newuserdatauv(L, MAILINDEX_SIZE(*n), 0);
+    entries += MAILINDEX_HEAD / sizeof *entries;
+    for (size_t i = 0; i < *n; i++) {
+        size_t len;
+        const char *base;
+
+        lua_rawgeti(L, array, (lua_Integer)i + 1);
+        lua_getfield(L, -1, "base");
+        base = lua_tolstring(L, -1, &len);
+        entries[i].hash = mailname_hash(base, len);
+        lua_pop(L, 1);
+        entries[i].inode = (uint64_t)take_field(L, "inode");
+        entries[i].mtime = take_field(L, "mtime");
+        entries[i].size = MAILSIZE_UNKNOWN;
+        if (lua_getfield(L, -1, "stored") != LUA_TNIL) {
+            lua_pop(L, 1);
+            entries[i].size =
+                mailsize_pack((uint64_t)take_field(L, "stored"), (uint64_t)take_field(L, "sent"));
+            lua_pushnil(L);
+        }
+        lua_pop(L, 2);
+    }
+    return entries;
+}
+
+/* mailindex_write(entries) -> octets */
+static int
+l_mailindex_write(lua_State *L)
+{
+    size_t n;
+    struct mailindex_entry *entries = take_entries(L, 1, &n);
+    char *head = (char *)entries - MAILINDEX_HEAD;
+
+    n = mailindex_sort(entries, n);
+    mailindex_head(entries, n, head);
+    lua_pushlstring(L, head, MAILINDEX_SIZE(n));
+    return 1;
+}
+
+static void
+set_known(void *owner, uint32_t row, const struct mailindex_entry *entry)
+{
+    (void)owner, (void)row, (void)entry;
+}
+
+/* mailindex_read(octets, files) -> how many entries are somebody's, and the files as
+ * mailnames has them; nil: it is no index */
+static int
+l_mailindex_read(lua_State *L)
+{
+    size_t len, n;
+    const char *octets = luaL_checklstring(L, 1, &len);
+    void *copy = lua_newuserdatauv(L, len + 1, 0);
+    const struct mailindex_entry *entries;
+    struct mailnames *m;
+    struct mailkey *keys;
+
+    memcpy(copy, octets, len);
+    entries = mailindex_read(copy, len, &n);
+    if (!entries)
+        return 0;
+    m = list_files(L, 2, 1);
+    keys = mailnames_sort(m);
+    lua_pushinteger(L, (lua_Integer)mailindex_match(entries, n, m, keys, set_known, NULL));
+    lua_newtable(L);
+    for (size_t i = 0; i < m->count; i++) {
+        push_name(L, m, &m->rows[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    free(keys);
+    mailnames_drop(m);
+    return 2;
+}
+
+/* mailindex_join(older, newer, files) -> octets */
+static int
+l_mailindex_join(lua_State *L)
+{
+    size_t a, b, n;
+    struct mailindex_entry *older, *newer, *out;
+    struct mailnames *m;
+    struct mailkey *keys;
+
+    lua_settop(L, 3);
+    older = take_entries(L, 1, &a);
+    newer = take_entries(L, 2, &b);
+    out = lua_newuserdatauv(L, MAILINDEX_SIZE(a + b), 0);
+    m = list_files(L, 3, 4);
+    keys = mailnames_sort(m);
+    a = mailindex_sort(older, a);
+    b = mailindex_sort(newer, b);
+    n = mailindex_join(older, a, newer, b, keys, m->count, out + 1);
+    mailindex_head(out + 1, n, out);
+    lua_pushlstring(L, (const char *)out, MAILINDEX_SIZE(n));
+    free(keys);
+    mailnames_drop(m);
+    return 1;
+}
+
+/* --- copy --- */
+
 /* copy(…) -> the values as another Lua state would get them */
 static int
 l_copy(lua_State *L)
@@ -1280,6 +1529,13 @@ l_copy(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
+    {"mailnames", l_mailnames},
+    {"mailname_has_flag", l_mailname_has_flag},
+    {"mailsize", l_mailsize},
+    {"mailfollow", l_mailfollow},
+    {"mailindex_write", l_mailindex_write},
+    {"mailindex_read", l_mailindex_read},
+    {"mailindex_join", l_mailindex_join},
     {"command", l_command},
     {"copy", l_copy},
     {"reply_ok", l_reply_ok},

@@ -4,7 +4,6 @@
 #include "reply.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 enum need
 phase_entered(const struct session *s, struct buf *out)
@@ -109,17 +108,18 @@ phase_run_uidl(struct session *s, struct buf *out)
 static void
 list_item(const struct maildrop *m, size_t number, struct buf *out)
 {
-    char octets[24];
-    int len = snprintf(octets, sizeof octets, "%" PRIu64, maildrop_octets(m, number));
-
-    reply_item(out, number, octets, (size_t)len);
+    reply_pair(out, number, maildrop_octets(m, number));
 }
+
+#define AHEAD 8
 
 static void
 uidl_item(const struct maildrop *m, size_t number, struct buf *out)
 {
     size_t len;
     const char *uid = maildrop_uid(m, number, &len);
+
+    maildrop_expect(m, number + AHEAD);
 
     if (uid)
         reply_item(out, number, uid, len);

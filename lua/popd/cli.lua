@@ -21,6 +21,9 @@ Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
 
   --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
                      mbox, %n and %d for its parts around the '@'
+  --dele HOW         what becomes of deleted messages: unlink (default), flag
+                     (marked, and not shown any more), or a folder: .Trash
+  --newest N         show the newest N messages of a Maildir only
   --users FILE       who may log in: lines of name:password:mbox
   --port N           listen on that port (default 110; 0: the system chooses)
   --address A        listen on that address only (default: all)
@@ -39,7 +42,8 @@ certificates and keys read again.
 ]==]
 
 local known = {
-   ["--maildir"] = "maildir", ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
+   ["--maildir"] = "maildir", ["--dele"] = "dele", ["--newest"] = "newest",
+   ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
    ["--plain-login"] = "plain_login", ["--cert"] = "cert", ["--key"] = "key", ["--tls-port"] = "tls_port",
    ["--user"] = "user", ["--log"] = "log", ["-e"] = "code",
    ["--help"] = { "help" }, ["-h"] = { "help" }, ["--version"] = { "version" },
@@ -51,16 +55,17 @@ local commands = { cert = "popd.cert", check = "popd.checking", passwd = "popd.u
 local fail = flags_of.fail
 
 local maildir_flags = {
+   dele = "--dele", newest = "--newest",
    users = "--users", port = "--port", address = "--address", plain_login = "--plain-login", cert = "--cert",
    key = "--key", tls_port = "--tls-port",
 }
 
-local function port_of(text)
+local function number_of(text)
    return math.tointeger(tonumber(text))
 end
 
 local function wrong_port(flag, text)
-   local port = port_of(text)
+   local port = number_of(text)
    if text and not (port and port >= 0 and port <= 65535) then
       return ("%s: a port from 0 to 65535 expected, got '%s'"):format(flag, text)
    end
@@ -91,9 +96,10 @@ local function shift(arg, first)
    return shifted
 end
 
--- An error's text without the place in our own code where it was raised.
+-- An error's text without the place in our own code where it was raised; options
+-- of the Maildirs are flags here.
 local function plain(err)
-   return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""))
+   return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""):gsub("^maildir%.new: option '(%l+)'", "--%1"))
 end
 
 -- The server that the flags describe; raises where a flag's value is wrong.
@@ -101,14 +107,16 @@ local function make_site(flags, auth)
    local root = flags.maildir:find("%%[snd]") and flags.maildir or flags.maildir .. "/%s"
    local site = popd.new("popd-lua", {
       auth = auth,
-      storage = require("popd.maildir").new { root = root },
+      storage = require("popd.maildir").new {
+         root = root, dele = flags.dele, newest = flags.newest and (number_of(flags.newest) or 0),
+      },
       address = flags.address,
-      port = port_of(flags.port or 110),
+      port = number_of(flags.port or 110),
       plain_login = flags.plain_login,
       tls = flags.cert and { cert = flags.cert, key = flags.key } or nil,
    })
    if flags.tls_port then
-      site:listen { port = port_of(flags.tls_port), address = flags.address, tls = "implicit" }
+      site:listen { port = number_of(flags.tls_port), address = flags.address, tls = "implicit" }
    end
    return site
 end

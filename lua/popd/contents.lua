@@ -4,6 +4,7 @@
 local ask_module = require("popd.ask")
 local core = require("popd.core")
 local handle = require("popd.handle")
+local lists = require("popd.lists")
 
 local ask, fault, is_fault, wrong = ask_module.ask, ask_module.fault, ask_module.is_fault, ask_module.wrong
 
@@ -95,7 +96,17 @@ local function check_list(conn, list, count, good, what)
    return list
 end
 
+-- The core takes a list as it is.
+local function by_list(conn, st, list_of)
+   local list = ask(conn, "storage.scan", list_of, st.mbox)
+   return is_fault(list) and list or { count = core.mail.count(list), sizes = list, uids = list }
+end
+
 local function by_scan(conn, st)
+   local list_of = lists.of(st.storage.scan)
+   if list_of then
+      return by_list(conn, st, list_of)
+   end
    local sizes, uids = ask(conn, "storage.scan", st.storage.scan, st.mbox, conn)
    if is_fault(sizes) then
       return sizes

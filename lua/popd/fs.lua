@@ -3,6 +3,9 @@
 -- A failure is `nil`, a reason (`"unlink /x: Permission denied"`) and the
 -- error's name (`"EACCES"`; nil for a rare one); only a wrong argument raises.
 -- Paths cannot contain NUL.
+--
+-- In a callback `scandir`, `read`, `write`, `octets`, `fsync` and `change` wait while a
+-- thread works, and others are served meanwhile.  The rest is one system call each.
 -- @module popd.fs
 -- @usage
 -- local lock <close> = assert(fs.lock("/var/vmail/.lock", "joe"))
@@ -36,6 +39,21 @@ end
 -- @function rename
 -- @string from
 -- @string to
+-- @treturn boolean true
+
+--- Renames or removes many files, as one piece of work.  Nothing is replaced: a
+-- name that exists is a failure.
+-- @function change
+-- @tparam table froms paths
+-- @tparam table tos the new path of each, or false: remove it
+-- @treturn table in the same order: true, or the error's name (false: a rare one)
+-- @treturn table the reasons of failures, at the same places
+-- @usage local results, reasons = fs.change({ "cur/1", "cur/2" }, { "../.Trash/cur/1", false })
+
+--- Adds to a file that is there, by one write, whoever else adds to it.
+-- @function append
+-- @string path
+-- @string data
 -- @treturn boolean true
 
 --- Makes a second name.

@@ -2,7 +2,7 @@
 --
 -- Messages are the regular files of `new` and `cur`; nothing is moved or
 -- renamed, and only a session's QUIT deletes.  A Maildir that does not exist
--- yet is an empty maildrop.
+-- yet is an empty maildrop; folders (Maildir++) are not shown.
 --
 -- A session's messages are fixed when it locks.  Another program may rename
 -- one meanwhile (from `new` to `cur`, or to other flags): it is found again by
@@ -20,15 +20,49 @@
 -- popd.new { storage = maildir.new { root = "/var/vmail/%d/%n" } }
 local core = require("popd.core")
 local fs = require("popd.fs")
+local lists = require("popd.lists")
+local mail = require("popd.core").mail
 local uidl = require("popd.uidl")
 
 local maildir = {}
 
-local OPTIONS = { root = "string", lock = "string", uidl = "style" }
+local OPTIONS = {
+   root = "string", lock = "string", days = "number", dele = "string", newest = "number", order = "string",
+   uidl = "style",
+}
 
--- Where to look, in this order: a message that is moved from new to cur in
--- between is seen twice, never missed.
+local ORDERS = { name = true, mtime = true }
+
 local SUBDIRS = { "new", "cur" }
+
+-- Changes that one thread makes at a time.
+local BATCH = 256
+
+-- An index is written when it saves the next session so much.
+local LESSONS, LESSONS_OCTETS = 1000, 1 << 20
+
+-- Seconds of a login for a first look at very many files on a slow disk: what is
+-- left then is looked at when it is asked for.
+local PATIENCE = 5
+
+local DAY = 86400
+local TMP_AGE = 36 * 3600 -- what no delivery can still be at
+
+-- Whose messages Maildir++ does not count.
+local TRASH = ".Trash"
+
+local function check_choices(options)
+   local days, dele, newest, order = options.days, options.dele, options.newest, options.order
+   if dele and dele ~= "unlink" and dele ~= "flag" and not dele:find("^%.[^%./%c][^/%c]*$") then
+      error("maildir.new: option 'dele' is \"unlink\", \"flag\", or a folder such as \".Trash\"", 4)
+   elseif newest and (math.type(newest) ~= "integer" or newest < 1) then
+      error("maildir.new: option 'newest' takes a number of messages", 4)
+   elseif days and not (days > 0 and days < math.huge) then
+      error("maildir.new: option 'days' takes a number of days", 4)
+   elseif order and not ORDERS[order] then
+      error("maildir.new: option 'order' is \"name\" or \"mtime\"", 4)
+   end
+end
 
 local function check(options)
    if type(options) ~= "table" then
@@ -36,7 +70,8 @@ local function check(options)
    end
    for name, value in pairs(options) do
       if not OPTIONS[name] then
-         error(("maildir.new: unknown option '%s'; there are: lock, root, uidl"):format(tostring(name)), 3)
+         error(("maildir.new: unknown option '%s'; there are: lock, root, uidl, days, dele, newest, order"):format(
+            tostring(name)), 3)
       elseif type(value) ~= OPTIONS[name] and name ~= "uidl" then
          error(("maildir.new: option '%s' takes a %s"):format(name, OPTIONS[name]), 3)
       end
@@ -49,6 +84,7 @@ local function check(options)
    elseif root:gsub("%%[snd%%]", ""):find("%", 1, true) then
       error("maildir.new: option 'root' knows %s, %n, %d and %%", 3)
    end
+   check_choices(options)
 end
 
 -- The directory in front of the first part that differs between maildrops.
@@ -93,68 +129,8 @@ local function base_of(file)
    return file:match("^%l+/([^:]*)")
 end
 
--- Sorts by delivery time, which is the number that a name starts with.
-local function sort_key(file)
-   local name = file:sub(5)
-   local time = name:match("^0*(%d+)") or ("9"):rep(24)
-   return ("0"):rep(24 - #time) .. time .. " " .. name .. " " .. file
-end
-
-local function sort_by_delivery(files)
-   local keys, by_key = {}, {}
-   for i, file in ipairs(files) do
-      local key = sort_key(file)
-      keys[i], by_key[key] = key, file
-   end
-   table.sort(keys)
-   for i, key in ipairs(keys) do
-      files[i] = by_key[key]
-   end
-end
-
--- Adds the messages of one subdirectory, as "cur/name".
-local function list_subdir(dir, sub, files)
-   local names, types, code = fs.scandir(dir .. "/" .. sub)
-   if not names then
-      if code == "ENOENT" then
-         return true
-      end
-      return nil, types
-   end
-   for i, name in ipairs(names) do
-      if types[i] == "file" and name:sub(1, 1) ~= "." then
-         files[#files + 1] = sub .. "/" .. name
-      end
-   end
-   return true
-end
-
-local function list(dir)
-   local files = {}
-   for _, sub in ipairs(SUBDIRS) do
-      local ok, err = list_subdir(dir, sub, files)
-      if not ok then
-         return nil, err
-      end
-   end
-   return files
-end
-
--- Files by base name: one, or a list where several have the same.
-local function by_base(files)
-   local map = {}
-   for _, file in ipairs(files) do
-      local base = base_of(file)
-      local before = map[base]
-      if not before then
-         map[base] = file
-      elseif type(before) == "table" then
-         before[#before + 1] = file
-      else
-         map[base] = { before, file }
-      end
-   end
-   return map
+local function flags_of(file)
+   return file:match(":2,([^:]*)$") or ""
 end
 
 -- Tells files of one base name apart: by inode and time, which renaming keeps.
@@ -189,94 +165,139 @@ local function tell_apart(dir, same)
    return messages
 end
 
--- Takes the messages of one base name into the session: `files` has a name of
--- each, `links` its further names, `twins` what tells it from the others.
-local function add_same(session, same)
-   local messages, err = tell_apart(session.dir, same)
+-- Sorts the listed files of one base name into messages.  `kept` gets those that
+-- stand for a message, by number: its names, and what tells it from its twins;
+-- `dropped` the numbers of the others.
+local function sort_same(session, numbers, kept, dropped)
+   local files, number_of = {}, {}
+   for i, number in ipairs(numbers) do
+      files[i] = mail.file(session.list, number)
+      number_of[files[i]] = number
+   end
+   local messages, err = tell_apart(session.dir, files)
    if not messages then
       return nil, err
    end
+   local stays = {}
    for _, message in ipairs(messages) do
-      local file = message[#message]
-      table.insert(session.files, file)
-      session.links[file] = message[2] and message
-      session.twins[file] = messages[2] and message.id
+      local number = number_of[message[#message]]
+      stays[number] = true
+      kept[number] = { names = message[2] and message, twin = messages[2] and message.id }
+   end
+   for _, number in ipairs(numbers) do
+      if not stays[number] then
+         dropped[#dropped + 1] = number
+      end
    end
    return true
 end
 
--- `links` and `twins` are by file name until the order is known.
-local function by_number(map, files)
-   local numbered = {}
-   if next(map) then
-      for i, file in ipairs(files) do
-         numbered[i] = map[file]
+-- How many of an ascending list are below a number.
+local function count_below(list, number)
+   local from, to = 1, #list + 1
+   while from < to do
+      local mid = (from + to) // 2
+      if list[mid] < number then
+         from = mid + 1
+      else
+         to = mid
       end
    end
-   return numbered
+   return from - 1
+end
+
+-- Takes dropped ones off the list.  Returns how a number changes by that; nil:
+-- it is not shown.
+local function narrow(session, dropped, newest)
+   table.sort(dropped)
+   mail.remove(session.list, dropped)
+   local hidden = newest and math.max(0, mail.count(session.list) - newest) or 0
+   if hidden > 0 then
+      mail.keep_last(session.list, newest)
+   end
+   return function(number)
+      local id = number - count_below(dropped, number) - hidden
+      return id > 0 and id or nil
+   end
+end
+
+-- Puts the messages into the order that a list of unique-ids has for them.
+-- Returns how a number changes by that.
+local function arrange(session, known)
+   local names, id_of = {}, {}
+   for number = 1, mail.count(session.list) do
+      names[number] = mail.base(session.list, number)
+   end
+   local order = known:arrange(names)
+   mail.arrange(session.list, order)
+   for id, number in ipairs(order) do
+      id_of[number] = id
+   end
+   return function(number)
+      return id_of[number]
+   end
+end
+
+-- Fixes the session's messages, and their order.
+local function open(session, options, known)
+   local list, err = mail.scan(session.dir, {
+      mtime = options.order == "mtime",
+      hide_trashed = options.dele == "flag",
+      patience = PATIENCE,
+      since = options.days and os.time() - math.floor(options.days * DAY),
+   })
+   if not list then
+      return nil, err
+   end
+   session.list = list
+   local kept, dropped = {}, {}
+   for _, numbers in ipairs(mail.same(list) or {}) do
+      local ok
+      ok, err = sort_same(session, numbers, kept, dropped)
+      if not ok then
+         return nil, err
+      end
+   end
+   local number_of = narrow(session, dropped, options.newest)
+   local id_of = known.order and arrange(session, known) or function(number)
+      return number
+   end
+   for listed, one in pairs(kept) do
+      local number = number_of(listed)
+      local id = number and id_of(number)
+      if id then
+         session.links[id], session.twins[id] = one.names or nil, one.twin or nil
+      end
+   end
+   return true
 end
 
 -- What stays with each message: its base name, and what tells it from a twin.
 local function names_of(session)
    local names = {}
-   for id, file in ipairs(session.files) do
-      local twin = session.twins[id]
-      names[id] = twin and base_of(file) .. "\0" .. twin or base_of(file)
+   for id = 1, mail.count(session.list) do
+      local base, twin = mail.base(session.list, id), session.twins[id]
+      names[id] = twin and base .. "\0" .. twin or base
    end
    return names
 end
 
--- Puts the messages into the order that a list of unique-ids has for them.
-local function arrange(session, known)
-   local names, files = {}, session.files
-   for id, file in ipairs(files) do
-      names[id] = base_of(file)
-   end
-   session.files = {}
-   for id, before in ipairs(known:arrange(names)) do
-      session.files[id] = files[before]
-   end
-end
-
--- Fixes the session's messages, and their order.
-local function open(session, known)
-   local files, err = list(session.dir)
-   if not files then
-      return nil, err
-   end
-   for _, file in pairs(by_base(files)) do
-      if type(file) == "string" then
-         table.insert(session.files, file)
-      else
-         local ok
-         ok, err = add_same(session, file)
-         if not ok then
-            return nil, err
-         end
-      end
-   end
-   sort_by_delivery(session.files)
-   if known.order then
-      arrange(session, known)
-   end
-   session.links = by_number(session.links, session.files)
-   session.twins = by_number(session.twins, session.files)
-   return true
+-- What a message is called now.
+local function file_of(session, id)
+   return session.files[id] or session.now and mail.file(session.now, id) or mail.file(session.list, id)
 end
 
 -- What a message is called now, of the files that have its base name.
 -- Returns a list of names, or nil and why it cannot be told.
 local function names_among(session, id, found)
-   if not found then
-      return {}
-   elseif type(found) == "string" and not session.twins[id] then
-      return { found }
+   local twin = session.twins[id]
+   if not found[2] and not twin then
+      return found
    end
-   local messages, err = tell_apart(session.dir, type(found) == "table" and found or { found })
+   local messages, err = tell_apart(session.dir, found)
    if not messages then
       return nil, err
    end
-   local twin = session.twins[id]
    for _, message in ipairs(messages) do
       if message.id == twin or not twin and not messages[2] then
          return message
@@ -285,7 +306,7 @@ local function names_among(session, id, found)
    if twin or not messages[1] then
       return {}
    end
-   return nil, ("%s: other messages of the same name have come"):format(session.files[id])
+   return nil, ("%s: other messages of the same name have come"):format(file_of(session, id))
 end
 
 -- Takes the new name of one message.  Returns whether it has one.
@@ -303,20 +324,46 @@ local function follow(session, id, found)
    return names[1] ~= nil
 end
 
+-- What the list itself knows of messages that have one name each.
+local function follow_plain(session, several)
+   local among = {}
+   for _, id in ipairs(several) do
+      among[id] = true
+   end
+   for _, map in ipairs({ session.files, session.links, session.unsure }) do
+      for id in pairs(map) do
+         if not among[id] and mail.file(session.now, id) then
+            map[id] = nil
+         end
+      end
+   end
+end
+
 -- Finds out what every message is called now.  A scan may miss a name that
 -- changes while it runs; what two scans miss is gone.
 local function find_again(session)
    local before = {}
    for _ = 1, 2 do
-      local files, err = list(session.dir)
-      if not files then
+      local now, err = mail.scan(session.dir, { names_only = true })
+      if not now then
          return nil, err
       end
-      local map, missed = by_base(files), {}
-      for id, file in ipairs(session.files) do
-         if not session.gone[id] and not follow(session, id, map[base_of(file)]) then
+      local missing, several = mail.follow(session.list, now)
+      local missed = {}
+      if session.now then
+         mail.close(session.now)
+      end
+      session.now = now
+      follow_plain(session, several)
+      for _, id in ipairs(several) do
+         if not session.gone[id] and not follow(session, id, mail.files_of(now, mail.base(session.list, id))) then
+            missing[#missing + 1] = id
+         end
+      end
+      for _, id in ipairs(missing) do
+         if not session.gone[id] then
             missed[id] = true
-            session.gone[id] = before[id]
+            session.gone[id], session.unsure[id] = before[id], nil
          end
       end
       if not next(missed) then
@@ -337,7 +384,7 @@ local function with_path(session, id, f)
       elseif session.unsure[id] then
          return nil, session.unsure[id]
       end
-      local result, err, code = f(session.dir .. "/" .. session.files[id])
+      local result, err, code = f(session.dir .. "/" .. file_of(session, id))
       if result or code ~= "ENOENT" then
          return result, err
       end
@@ -347,56 +394,18 @@ local function with_path(session, id, f)
          return nil, err
       end
    end
-   return nil, ("%s: renamed again and again"):format(session.files[id])
+   return nil, ("%s: renamed again and again"):format(file_of(session, id))
 end
 
--- The octets that the name tells: `,S=` as stored, `,W=` as sent.  They count
--- if the file is as long as S says.  W = S would mean that every line already
--- ends with CRLF: rare enough to look; and no line end makes W above 2 S + 2.
-local function told_octets(session, id)
-   local base = base_of(session.files[id])
-   local stored = math.tointeger(tonumber(base:match(",S=(%d+)%f[,\0]")))
-   local sent = math.tointeger(tonumber(base:match(",W=(%d+)%f[,\0]")))
-   if not stored or not sent or sent <= stored or sent > 2 * stored + 2 then
-      return nil
-   end
-   local size = with_path(session, id, fs.size)
-   if size ~= stored then
-      return nil
-   end
-   session.stored[id] = size
-   return sent
-end
-
--- Octets as sent, and as stored: what is served later must still be that.
-local function count(path)
-   local n, err, code = fs.octets(path, 0, nil, false)
-   if not n then
-      return nil, err, code
-   end
-   local size = fs.size(path)
-   return { sent = n, stored = size }
-end
-
--- A message's octets as sent; counted once a session.  One that has gone
--- before it was counted, or cannot be read, has none: fetching it is what
--- fails, and the others are served.
-local function octets(session, id)
-   local n = session.octets[id] or told_octets(session, id)
-   if not n then
-      local found, err = with_path(session, id, count)
-      if found == nil then
-         core.log("warning", "a message of a Maildir cannot be read; it is told to have no octets", { reason = err })
-      end
-      n = found and found.sent or 0
-      session.stored[id] = found and found.stored or nil
-   end
-   session.octets[id] = n
-   return n
-end
-
--- Gives the messages their unique-ids.
+-- Gives the messages their unique-ids: where these are the names, a list has
+-- them already, but for twins.
 local function identify_all(session, known, scheme)
+   if scheme:is_plain(session.dir) then
+      for id, twin in pairs(session.twins) do
+         mail.set_uid(session.list, id, fs.sha256(mail.base(session.list, id) .. "\0" .. twin))
+      end
+      return
+   end
    local names = names_of(session)
    local ids = known:ids(names, function(id)
       return with_path(session, id, fs.read)
@@ -405,17 +414,133 @@ local function identify_all(session, known, scheme)
    if not seen then
       error(refused, 0)
    end
+   for id, unique_id in ipairs(ids) do
+      if mail.uid(session.list, id) ~= unique_id then
+         mail.set_uid(session.list, id, unique_id)
+      end
+   end
    session.names, session.ids, session.seen = names, ids, seen
 end
 
--- Unlinks every name that a message has.  True also if it was gone already.
-local function remove(session, id)
-   local removed, err = with_path(session, id, fs.unlink)
-   if removed == nil then
+-- Octets as sent, and as stored; nil: not known yet.
+local function known_octets(session, id)
+   local sent, stored = mail.size(session.list, id)
+   return sent or session.octets[id], stored or session.stored[id]
+end
+
+-- A message's octets as sent; counted once a session.  One that has gone
+-- before it was counted, or cannot be read, has none: fetching it is what
+-- fails, and the others are served.
+local function octets(session, id)
+   local n = known_octets(session, id)
+   if n then
+      return n
+   end
+   local stored
+   local sent, err = with_path(session, id, function(path)
+      local octets_sent, second, code = mail.measure(session.list, session.now, session.dir, id, path)
+      stored = octets_sent and second
+      return octets_sent, second, code
+   end)
+   if sent == nil then
+      core.log("warning", "a message of a Maildir cannot be read; it is told to have no octets", { reason = err })
+   end
+   if not mail.size(session.list, id) then
+      session.octets[id], session.stored[id] = sent or 0, stored or nil
+   end
+   return sent or 0
+end
+
+-- Tells the index what this session has learned, if that is worth it.
+local function remember(session)
+   local learned, cost, stale, wrong = mail.lessons(session.list)
+   if wrong or learned >= LESSONS or cost >= LESSONS_OCTETS
+      or stale > math.max(LESSONS, mail.count(session.list)) then
+      mail.remember(session.list, session.dir)
+   end
+end
+
+local function close(session)
+   mail.close(session.list)
+   if session.now then
+      mail.close(session.now)
+   end
+end
+
+-- Deleting ------------------------------------------------------------------
+
+-- Where a deleted message's file goes; false: nowhere.
+local destinations = {
+   unlink = function()
+      return false
+   end,
+   flag = function(session, file)
+      local flags = flags_of(file)
+      if file:find("^cur/") and flags:find("T", 1, true) then
+         return session.dir .. "/" .. file
+      end
+      local letters = {}
+      for letter in (flags .. "T"):gmatch(".") do
+         letters[#letters + 1] = letter
+      end
+      table.sort(letters) -- as Maildir wants them
+      return ("%s/cur/%s:2,%s"):format(session.dir, base_of(file), table.concat(letters))
+   end,
+   folder = function(session, file)
+      return ("%s/%s/cur/%s:2,%s"):format(session.dir, session.dele, base_of(file), (flags_of(file):gsub("T", "")))
+   end,
+}
+
+local function destination(session, file)
+   return (destinations[session.dele] or destinations.folder)(session, file)
+end
+
+local function is_folder(dele)
+   return not destinations[dele]
+end
+
+-- Makes a folder as Maildir++ wants it, where there is none.
+local function make_folder(dir)
+   for _, sub in ipairs({ "", "/tmp", "/new", "/cur" }) do
+      local ok, err, code = fs.mkdir(dir .. sub)
+      if not ok and code ~= "EEXIST" then
+         return nil, err
+      end
+   end
+   local ok, err, code = fs.write(dir .. "/maildirfolder", "")
+   if not ok and code ~= "EEXIST" then
+      return nil, err
+   end
+   return true
+end
+
+-- Deletes a message by one of its names: true, or nil, the reason and the code.
+local function delete_name(session, path)
+   local to = destination(session, path:sub(#session.dir + 2))
+   if to == path then
+      return true
+   end
+   local results, reasons = fs.change({ path }, { to })
+   if results[1] == true then
+      return true
+   end
+   return nil, reasons[1], results[1] or nil
+end
+
+-- Deletes a message under every name that it has.  True also if it was gone
+-- already.
+local function delete(session, id)
+   local deleted, err = with_path(session, id, function(path)
+      return delete_name(session, path)
+   end)
+   if deleted == nil then
       return nil, err
    end
    for _, file in ipairs(session.links[id] or {}) do
-      local ok, why, code = fs.unlink(session.dir .. "/" .. file)
+      local ok, why, code = true, nil, nil
+      if file ~= file_of(session, id) then
+         ok, why, code = fs.unlink(session.dir .. "/" .. file)
+      end
       if not ok and code ~= "ENOENT" then
          return nil, why
       end
@@ -424,14 +549,85 @@ local function remove(session, id)
    return true
 end
 
-local function sync(dir)
-   for _, sub in ipairs(SUBDIRS) do
-      local ok, err, code = fs.fsync(dir .. "/" .. sub)
+-- Deletes messages that have one name each, in one thread's turn.  `rest` gets
+-- those that are not to be had so.
+local function delete_batch(session, ids, rest, fail)
+   local froms, tos, of = {}, {}, {}
+   for _, id in ipairs(ids) do
+      local file = file_of(session, id)
+      local to = destination(session, file)
+      if session.gone[id] or session.unsure[id] or session.links[id] or to == session.dir .. "/" .. file then
+         rest[#rest + 1] = id
+      else
+         froms[#froms + 1], tos[#tos + 1], of[#of + 1] = session.dir .. "/" .. file, to, id
+      end
+   end
+   local results, reasons = fs.change(froms, tos)
+   for i, result in ipairs(results) do
+      if result == true then
+         session.gone[of[i]] = true
+      elseif result == "ENOENT" then
+         rest[#rest + 1] = of[i]
+      else
+         fail(of[i], reasons[i])
+      end
+   end
+end
+
+local function sync(session)
+   local subs = is_folder(session.dele) and { session.dele .. "/cur", "new", "cur" } or SUBDIRS
+   for _, sub in ipairs(subs) do
+      local ok, err, code = fs.fsync(session.dir .. "/" .. sub)
       if not ok and code ~= "ENOENT" then
          return nil, err
       end
    end
    return true
+end
+
+-- Quota ---------------------------------------------------------------------
+
+-- What Maildir++ counts of a message: the octets of its file; nothing of one
+-- that is in the trash already.
+local function counted_octets(session, id)
+   local file = file_of(session, id)
+   if session.gone[id] or flags_of(file):find("T", 1, true) then
+      return nil
+   end
+   local told = math.tointeger(tonumber(base_of(file):match(",S=(%d+)%f[,\0]")))
+   local _, stored = known_octets(session, id)
+   return told or stored or fs.size(session.dir .. "/" .. file)
+end
+
+-- What is counted of messages that are about to be deleted, by id; nil: this
+-- Maildir has no quota, or they go on counting.
+local function count_quota(session, ids)
+   local path = session.dir .. "/maildirsize"
+   if is_folder(session.dele) and session.dele ~= TRASH or not fs.size(path) then
+      return nil
+   end
+   local quota = { path = path }
+   for _, id in ipairs(ids) do
+      quota[id] = counted_octets(session, id)
+   end
+   return quota
+end
+
+-- One line for all, added by one write: others may add theirs meanwhile.
+local function give_back(session, quota, ids)
+   local octets_less, messages_less = 0, 0
+   for _, id in ipairs(ids) do
+      if session.gone[id] and quota[id] then
+         octets_less, messages_less = octets_less + quota[id], messages_less + 1
+      end
+   end
+   if messages_less == 0 then
+      return
+   end
+   local ok, err, code = fs.append(quota.path, ("%d %d\n"):format(-octets_less, -messages_less))
+   if not ok and code ~= "ENOENT" then
+      core.log("warning", "a Maildir's quota is not told what was deleted", { reason = err })
+   end
 end
 
 -- Locks a Maildir by what it is, not by its name: two names of one directory
@@ -461,13 +657,20 @@ end
 -- the mbox, `%n` and `%d` for its parts in front of and behind the last `@`,
 -- and `%%` for `%`; an mbox with a part that is empty, starts with a dot, or
 -- holds `/` or a control octet is a fault.  `lock`: the path of the lock file;
--- absent: `.popd-lock` in the fixed directory at the start of `root`;
+-- absent: `.popd-lock` in the fixed directory at the start of `root`.
+-- `dele`: what becomes of deleted messages: `"unlink"` (default); `"flag"`, the
+-- flag T, with which they are not shown any more; or a folder of the Maildir,
+-- such as `".Trash"`, which is made where there is none.  `newest`: show so many
+-- messages, the last ones; `days`: show those that were delivered in the last so
+-- many days.  `order`: `"name"` (default), by the delivery time that names start
+-- with, or `"mtime"`, by that of the files; `days` goes by the same time;
 -- `uidl`: what the unique-ids are, a style or a table as `popd.uidl` takes it, with
 -- `%s`, `%n` and `%d` in its `file` too; absent: `"name"`
 -- @treturn table the storage functions
 -- @usage maildir.new { root = "/var/vmail/%d/%n/Maildir", lock = "/run/popd/maildir.lock" }
 -- @usage maildir.new { root = "/var/vmail/%s", uidl = "dovecot" } -- as Dovecot told them
 -- @usage maildir.new { root = "/home/joe/Maildir" } -- one for all
+-- @usage maildir.new { root = "/var/vmail/%s", dele = ".Trash", newest = 1000 }
 function maildir.new(options)
    check(options)
    local root, fixed = options.root, fixed_part(options.root)
@@ -485,8 +688,22 @@ function maildir.new(options)
    end
 
    local function check_id(session, id)
-      if not session.files[id] then
+      if math.type(id) ~= "integer" or id < 1 or id > mail.count(session.list) then
          error(("no message %s"):format(tostring(id)), 3)
+      end
+   end
+
+   -- Once a day for each Maildir, as far as this process remembers.
+   local swept, today = {}, 0
+
+   local function sweep(dir)
+      local day = os.time() // DAY
+      if day ~= today then
+         swept, today = {}, day
+      end
+      if not swept[dir] then
+         swept[dir] = true
+         mail.sweep(dir .. "/tmp", TMP_AGE)
       end
    end
 
@@ -500,7 +717,7 @@ function maildir.new(options)
          known, err = scheme:read(session.dir, file)
       end
       if known then
-         ok, err = open(session, known)
+         ok, err = open(session, options, known)
       end
       if ok then
          identify_all(session, known, scheme)
@@ -508,7 +725,7 @@ function maildir.new(options)
       return ok, err
    end
 
-   local function remember(session)
+   local function remember_ids(session)
       if session.ids then
          scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
       end
@@ -521,11 +738,14 @@ function maildir.new(options)
          -- A root that is itself a Maildir yet to come has no room for a lock
          -- file, and no message to protect.
          if code == "ENOENT" and fixed == session.dir and not options.lock then
-            return true
+            local ok, why = open(session, options, {})
+            session.links, session.twins = {}, {}
+            return ok and (mail.keep_last(session.list, 0) or true) or ok, why
          end
          return lock, err
       end
       session.lock = lock
+      sweep(session.dir)
       return prepare(session, mbox)
    end
 
@@ -542,6 +762,7 @@ function maildir.new(options)
       end
       local session = {
          dir = dir:gsub("([^/])/+$", "%1"),
+         dele = options.dele or "unlink",
          files = {},
          octets = {},
          stored = {},
@@ -568,12 +789,20 @@ function maildir.new(options)
    function storage.unlock(mbox)
       local session = sessions[mbox]
       sessions[mbox] = nil
-      if session and session.lock then
-         local ok, err = pcall(remember, session)
+      if not session then
+         return
+      end
+      local ok, err = true, nil
+      if session.lock then
+         ok, err = pcall(remember_ids, session)
          session.lock:release()
-         if not ok then
-            error(err, 0)
-         end
+      end
+      if session.list then
+         remember(session)
+         close(session)
+      end
+      if not ok then
+         error(err, 0)
       end
    end
 
@@ -581,23 +810,26 @@ function maildir.new(options)
    -- @string mbox
    -- @treturn integer
    function storage.stat(mbox)
-      return #session_of(mbox).files
+      return mail.count(session_of(mbox).list)
    end
 
-   --- Sizes, where a message's name tells them (others are false: counting
-   -- them means reading), and unique-ids.
+   --- Sizes, where they are known without reading (others are false), and
+   -- unique-ids.
    -- @string mbox
    -- @treturn table sizes
    -- @treturn table unique-ids
    function storage.scan(mbox)
-      local session, sizes, uids = session_of(mbox), {}, {}
-      for id in ipairs(session.files) do
-         session.octets[id] = session.octets[id] or told_octets(session, id)
-         sizes[id] = session.octets[id] or false
-         uids[id] = session.ids[id]
+      local list, overrides = session_of(mbox).list, session_of(mbox).octets
+      local sizes = mail.sizes(list)
+      for id, n in pairs(overrides) do
+         sizes[id] = n
       end
-      return sizes, uids
+      return sizes, mail.uids(list)
    end
+
+   lists.offer(storage.scan, function(mbox)
+      return session_of(mbox).list
+   end)
 
    --- Octets as sent, of one message or of all.
    -- @string mbox
@@ -609,13 +841,13 @@ function maildir.new(options)
          check_id(session, id)
          return octets(session, id)
       end
-      local total = 0
-      for each in ipairs(session.files) do
-         local n, err = octets(session, each)
-         if not n then
-            return nil, err
-         end
-         total = total + n
+      local total = mail.total(session.list)
+      if total then
+         return total
+      end
+      total = 0
+      for each = 1, mail.count(session.list) do
+         total = total + octets(session, each)
       end
       return total
    end
@@ -632,7 +864,9 @@ function maildir.new(options)
          path = candidate
          return fs.size(candidate)
       end)
-      if found and session.stored[id] and session.stored[id] ~= found then
+      local _, stored = known_octets(session, id)
+      if found and stored and stored ~= found then
+         mail.forget(session.list, id)
          return nil, path .. ": it has changed since its size was told"
       elseif found then
          return { path = path, follow = false }
@@ -649,7 +883,7 @@ function maildir.new(options)
    function storage.uidl(mbox, id)
       local session = session_of(mbox)
       check_id(session, id)
-      return session.ids[id]
+      return mail.uid(session.list, id)
    end
 
    --- Deletes messages; one that another program has removed counts as deleted.
@@ -661,16 +895,34 @@ function maildir.new(options)
       for _, id in ipairs(ids) do
          check_id(session, id)
       end
-      for _, id in ipairs(ids) do
-         local ok, err = remove(session, id)
-         if not ok then
-            left[#left + 1], reason = id, reason or err
+      if is_folder(session.dele) and ids[1] then
+         local made, err = make_folder(session.dir .. "/" .. session.dele)
+         if not made then
+            return nil, err, ids
          end
       end
-      local ok, err = sync(session.dir)
+      local function fail(id, err)
+         left[#left + 1], reason = id, reason or err
+      end
+      local quota = count_quota(session, ids)
+      for first = 1, #ids, BATCH do
+         local rest = {}
+         delete_batch(session, table.move(ids, first, math.min(first + BATCH - 1, #ids), 1, {}), rest, fail)
+         for _, id in ipairs(rest) do
+            local ok, err = delete(session, id)
+            if not ok then
+               fail(id, err)
+            end
+         end
+      end
+      if quota then
+         give_back(session, quota, ids)
+      end
+      local ok, err = sync(session)
       if ok and not reason then
          return true
       end
+      table.sort(left)
       return nil, reason or err, left
    end
 

@@ -357,6 +357,15 @@ end
 
 -- The alarm -----------------------------------------------------------------------
 
+--- Whether the unique-ids are the names, made fit, and there is nothing to compare
+-- them with: then nobody needs `ids`, `watch` and `remember`.
+-- @function Scheme:is_plain
+-- @string dir where the memory of the last session would be
+-- @treturn boolean
+function Scheme:is_plain(dir)
+   return self.distinct and not (self.alarm and (self.remembers or memory.exists(dir)))
+end
+
 --- Compares a maildrop's unique-ids with those of its last session, and says in
 -- the log if more than the share `alarm` of them changed.
 -- @function Scheme:watch

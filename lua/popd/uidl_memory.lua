@@ -29,6 +29,13 @@ local function parse(text)
    return known
 end
 
+--- Whether there is one.
+-- @string dir
+-- @treturn boolean
+function uidl_memory.exists(dir)
+   return fs.stat(dir .. "/" .. FILE) ~= nil
+end
+
 --- Reads it.
 -- @string dir
 -- @treturn table unique-ids by name; nil: there is none that can be used

@@ -60,8 +60,8 @@ describe("popd-lua", function()
          assert.equal(0, status)
          assert.equal("", err)
          for _, flag in ipairs {
-            "--maildir", "--users", "--port", "--address", "--plain-login", "--cert", "--key", "--tls-port",
-            "--user", "--log", "-e", "--help", "--version",
+            "--maildir", "--dele", "--newest", "--users", "--port", "--address", "--plain-login", "--cert", "--key",
+            "--tls-port", "--user", "--log", "-e", "--help", "--version",
          } do
             contains(out, flag)
          end
@@ -88,6 +88,10 @@ describe("popd-lua", function()
          { { "-e" },                                                      2, "-e needs a value" },
          { { "--log", "loud", "-e", "" },                                 2, "--log: 'loud'" },
          { { "--maildir", "." },                                          2, "--maildir needs --users" },
+         { { "--maildir", ".", "--users", "/dev/null", "--dele", "trash" },
+            2, '--dele is "unlink", "flag", or a folder such as ".Trash"' },
+         { { "--maildir", ".", "--users", "/dev/null", "--newest", "few" }, 2, "--newest takes a number of messages" },
+         { { "--dele", "flag", "-e", "" },                                2, "--dele goes with --maildir" },
          { { "--maildir", ".", "--users", "/dev/null", "--port", "pop3" },
             2, "--port: a port from 0 to 65535 expected, got 'pop3'" },
          { { "--maildir", ".", "--users", "/dev/null", "--port", "70000" }, 2, "70000" },
@@ -139,6 +143,22 @@ describe("popd-lua", function()
          assert.equal("Subject: hi\r\n\r\n.hello\r\n", c:fetch(1))
          assert.equal("+OK", c:say("DELE 1", "QUIT"):sub(1, 3))
          assert.is_false(files.exists(path("mail/ann/new/1.x")))
+      end)
+
+      it("shows and deletes as --newest and --dele say", function()
+         files.run("mkdir -p %s", path("mail/ann/new"))
+         files.put(path("mail/ann/new/1.x"), "one\n")
+         files.put(path("mail/ann/new/2.x"), "two\n")
+         files.put(path("users"), "ann:secret\n")
+         start("--maildir", path("mail"), "--users", path("users"), "--port=0", "--address", "127.0.0.1",
+            "--newest", "1", "--dele", ".Trash")
+         local c = program.connect(started:port())
+         assert.equal("+OK", c:login("ann", "secret"):sub(1, 3))
+         assert.equal("two\r\n", c:fetch(1))
+         assert.equal("+OK 1 5", c:say("STAT"))
+         assert.equal("+OK", c:say("DELE 1", "QUIT"):sub(1, 3))
+         assert.equal("two\n", files.text(path("mail/ann/.Trash/cur/2.x:2,")))
+         assert.equal("one\n", files.text(path("mail/ann/new/1.x")))
       end)
 
       describe("with a certificate", function()

@@ -574,12 +574,12 @@ describe("popd.maildir", function()
       end)
 
       it("is given back when listing the messages raises", function()
-         local scandir = fs.scandir
-         fs.scandir = function()
+         local scan = core.mail.scan
+         core.mail.scan = function()
             error("deadline")
          end
          local ok, why = pcall(storage.lock, "joe")
-         fs.scandir = scandir
+         core.mail.scan = scan
          assert.is_false(ok)
          assert.matches("deadline", why)
          lock()

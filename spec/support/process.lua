@@ -49,12 +49,15 @@ Process.__index = Process
 --- Starts popd-lua.
 -- @tparam table arguments
 -- @tparam[opt] table options `descriptors`: how many it may have open; `preload`:
--- a library that comes before libc
+-- a library that comes before libc; `environment`: further variables, `NAME=value`
 -- @return a process with `pid`; its log is kept in a file, so that it never
 -- waits for a reader
 function process.start(arguments, options)
    local limit = options and options.descriptors and ("ulimit -n %d; "):format(options.descriptors) or ""
-   local before = options and options.preload and { "env", "LD_PRELOAD=" .. options.preload } or {}
+   local before = { "env", options and options.preload and "LD_PRELOAD=" .. options.preload or nil }
+   for _, variable in ipairs(options and options.environment or {}) do
+      before[#before + 1] = variable
+   end
    local self = setmetatable({ log_file = os.tmpname() }, Process)
    -- tee keeps all that is said; what comes through the pipe are a few lines.
    local inner = ("%stimeout --foreground -k 5 %d sh -c 'echo pid $$; exec \"$@\"' sh %s %s </dev/null"):format(

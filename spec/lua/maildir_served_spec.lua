@@ -1,0 +1,122 @@
+-- popd.maildir behind a server: what clients read, and what popd.check says.
+local client = require("support.client")
+local files = require("support.files")
+local maildir = require("popd.maildir")
+local popd = require("popd")
+
+describe("popd.maildir, served,", function()
+   local root
+
+   before_each(function()
+      root = files.new_dir()
+      files.run("mkdir -p %s %s %s", root .. "/joe/new", root .. "/joe/cur", root .. "/joe/tmp")
+   end)
+
+   after_each(function()
+      client.finish()
+      files.remove(root)
+   end)
+
+   local function path(name)
+      return root .. "/joe/" .. name
+   end
+
+   local function serve(options, change)
+      options.root = root .. "/%s"
+      local storage = maildir.new(options)
+      if change then
+         change(storage)
+      end
+      return client.server { auth = { lookup = function(name) return "{PLAIN}secret", name end }, storage = storage }
+   end
+
+   local function fill()
+      files.put(path("new/1.a"), "a\n")
+      files.put(path("cur/2.b,S=4,W=6:2,S"), "a\nb\n")
+      files.put(path("new/3.c d"), "abc")
+      files.put(path("new/4.e"), "one")
+      files.put(path("cur/4.e:2,S"), "other")
+   end
+
+   it("tells through a list what its tables tell", function()
+      fill()
+      local listed, inner = serve({}), nil
+      local c = client.login(listed, "joe", "secret")
+      local _, sizes = c:command("LIST")
+      local _, uids = c:command("UIDL")
+      local stat = c:command("STAT")
+      c:command("QUIT")
+      local tabled = serve({}, function(storage)
+         inner = storage.scan
+         storage.scan = function(mbox, conn)
+            return inner(mbox, conn)
+         end
+      end)
+      c = client.login(tabled, "joe", "secret")
+      assert.same(sizes, (select(2, c:command("LIST"))))
+      assert.same(uids, (select(2, c:command("UIDL"))))
+      assert.equal(stat, c:command("STAT"))
+      assert.equal("+OK 1 1.a", c:command("UIDL 1"))
+      assert.equal("+OK 2 6", c:command("LIST 2"))
+      assert.equal("1 1.a", uids[1])
+      assert.equal("2 2.b,S=4,W=6", uids[2])
+      assert.equal("3 " .. popd.fs.sha256("3.c d"), uids[3])
+   end)
+
+   it("keeps its unique-ids to the session's end, whatever becomes of the list", function()
+      fill()
+      local c = client.login(serve({}), "joe", "secret")
+      collectgarbage()
+      files.run("rm -f %s/*", path("new"))
+      assert.is_nil(c:command("RETR 1"):match("^%+OK"))
+      collectgarbage()
+      local _, uids = c:command("UIDL")
+      assert.equal("1 1.a", uids[1])
+      assert.equal("2 2.b,S=4,W=6", uids[2])
+   end)
+
+   it("marks, unmarks and deletes what a list told", function()
+      fill()
+      local server = serve({})
+      local c = client.login(server, "joe", "secret")
+      assert.matches("^%+OK", c:command("DELE 2"))
+      assert.same(4, #select(2, c:command("UIDL")))
+      assert.matches("^%+OK", c:command("RSET"))
+      assert.same(5, #select(2, c:command("UIDL")))
+      assert.matches("^%+OK", c:command("DELE 2"))
+      assert.matches("^%+OK", c:command("QUIT"))
+      c = client.login(server, "joe", "secret")
+      assert.same(4, #select(2, c:command("UIDL")))
+   end)
+
+   it("lets another in while it reads and writes", function()
+      fill()
+      local server = serve({ dele = ".Trash" })
+      files.run("mkdir -p %s", root .. "/ann/new")
+      for _ = 1, 20 do
+         local c, other = client.login(server, "joe", "secret"), client.login(server, "ann", "secret")
+         assert.matches("^%+OK", other:command("STAT"))
+         assert.matches("^%+OK", c:command("STAT"))
+         c:command("QUIT")
+         other:command("QUIT")
+      end
+   end)
+
+   for name, options in pairs {
+      ["unlinking"] = {}, ["flagging"] = { dele = "flag" }, ["moving to a folder"] = { dele = ".Trash" },
+      ["showing the newest"] = { newest = 1000 }, ["showing the last days"] = { days = 30 },
+      ["in order of files' times"] = { order = "mtime" },
+   } do
+      it("passes popd.check, " .. name, function()
+         options.root = root .. "/%s"
+         local n = 0
+         local ok, report = popd.check(maildir.new(options), { mbox = "joe", destructive = true, put = function(_, text)
+            n = n + 1
+            local file = ("%d.M%dP1.host"):format(os.time(), n)
+            files.put(path("tmp/" .. file), text)
+            files.run("mv %s %s", path("tmp/" .. file), path("new/" .. file))
+         end })
+         assert.is_true(ok, tostring(report))
+      end)
+   end
+end)
