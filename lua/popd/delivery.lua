@@ -245,16 +245,52 @@ end
 local function number(tmp, dir)
    local names, err, code = fs.scandir(dir)
    if not names then
+      fs.unlink(tmp)
       return nil, err, code
    end
-   local n = highest(names)
+   local n, ok = highest(names), nil
    repeat
       n = n + 1
-      local ok
       ok, err, code = fs.link(tmp, ("%s/%d"):format(dir, n))
    until ok or code ~= "EEXIST"
    fs.unlink(tmp)
-   return code == nil and ("%s/%d"):format(dir, n), err, code
+   if ok then
+      return ("%s/%d"):format(dir, n)
+   end
+   return nil, err, code
+end
+
+-- Writes under a name that a dot hides, then gives it a number.
+local function put_numbered(dir, message)
+   local tmp = dir .. "/." .. unique()
+   local ok, err, code = fs.write(tmp, message)
+   if not ok then
+      return nil, err, code
+   end
+   local path
+   path, err, code = number(tmp, dir)
+   if not path then
+      return nil, err, code
+   end
+   ok, err, code = fs.fsync(dir)
+   if not ok then
+      fs.unlink(path)
+   end
+   return ok, err, code
+end
+
+-- The directory of a maildrop; nil, the reason, and the sort of failure.
+local function find_box(base, root, mbox)
+   local dir, why = mailroot.expand(root, mbox)
+   if not dir then
+      return nil, why, "NOUSER"
+   end
+   local st, err, code = fs.stat(dir)
+   if st and st.type == "directory" then
+      return dir
+   end
+   local there = st or code == "ENOENT" and fs.stat(base, true)
+   return nil, there and ("no maildrop '%s'"):format(mbox) or err, there and "NOUSER" or nil
 end
 
 --- A deliverer into the maildrop directories of `popd.dbox`, which must be there.
@@ -263,31 +299,18 @@ end
 function delivery.dbox(options)
    local root = mailroot.literal(options.base) .. "/%s"
    return function(mbox, source, how)
-      local dir, why = mailroot.expand(root, mbox)
-      local st = dir and fs.stat(dir)
-      if not dir or st and st.type ~= "directory" then
-         return nil, why or ("no maildrop '%s'"):format(mbox), "NOUSER"
-      elseif not st then
-         local there, err = fs.scandir(options.base)
-         return nil, there and ("no maildrop '%s'"):format(mbox) or err, there and "NOUSER"
+      local dir, err, sort = find_box(options.base, root, mbox)
+      if not dir then
+         return nil, err, sort
       end
-      local message, err, code = delivery.read(source, how)
+      local message
+      message, err, sort = delivery.read(source, how)
       if not message then
-         return nil, err, code
+         return nil, err, sort
       end
-      local tmp, ok, path = dir .. "/." .. unique(), nil, nil
-      ok, err, code = fs.write(tmp, message)
+      local ok, why, code = put_numbered(dir, message)
       if not ok then
-         return fail(err, code)
-      end
-      path, err, code = number(tmp, dir)
-      if not path then
-         return fail(err, code)
-      end
-      ok, err = fs.fsync(dir)
-      if not ok then
-         fs.unlink(path)
-         return nil, err
+         return fail(why, code)
       end
       return true
    end

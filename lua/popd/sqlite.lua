@@ -333,13 +333,39 @@ local function add_mail(store, o, threads)
       return nil, result
    end
 
-   --- What an export has to know of a message, of a session's.
+   local function whole(mbox, number)
+      local first, stored = threads.first(mbox, file, number)
+      local parts, have = { first }, first and #first
+      while first and have < stored do
+         local piece = threads.piece(mbox, file, number, #parts)
+         if not piece then
+            return nil
+         end
+         parts[#parts + 1], have = piece, have + #piece
+      end
+      return first and table.concat(parts)
+   end
+
+   --- Goes over a user's messages, as `import` takes them; it needs no lock, and one
+   -- that is deleted meanwhile is left out.
    -- @string mbox
-   -- @int number
-   -- @treturn integer seconds since 1970; nil: it is gone
-   -- @treturn string|nil flags
-   function store.about(mbox, number)
-      return threads.about(mbox, file, number)
+   -- @tparam table without unique-ids that are left out: true by unique-id
+   -- @treturn func for a loop: the next message; it raises what fails
+   -- @usage for one in store.export("joe", {}) do print(one.uid, #one.message) end
+   function store.export(mbox, without)
+      return coroutine.wrap(function()
+         local after = 0
+         repeat
+            local list = threads.list(mbox, file, after, PAGE)
+            for _, one in ipairs(list) do
+               after, one.message = one.number, not without[one.uid] and whole(mbox, one.number) or nil
+               if one.message then
+                  coroutine.yield(one)
+               end
+               one.message = nil
+            end
+         until #list < PAGE
+      end)
    end
 end
 

@@ -380,19 +380,23 @@ end
 --- The unique-ids that were imported, or are there.
 function store.known(mbox, file)
    local known = {}
-   for _, row in ipairs(open(file):rows("SELECT uid FROM imported WHERE mbox = %s UNION SELECT uid FROM mail WHERE mbox = %s",
-      text(mbox), text(mbox))) do
+   for _, row in ipairs(open(file):rows(
+      "SELECT uid FROM imported WHERE mbox = %s UNION SELECT uid FROM mail WHERE mbox = %s", text(mbox), text(mbox))) do
       known[row[1]] = true
    end
    return known
 end
 
---- What an export has to know of a message: flags (nil: not seen) and time.
-function store.about(mbox, file, number)
-   local row = open(file):rows("SELECT delivered, flags FROM mail WHERE mbox = %s AND number = %d", text(mbox), number)[1]
-   if row then
-      return math.tointeger(row[1]), row[2]
+--- A page of a maildrop's messages in order, for an export: each `{ number =,
+-- uid =, time =, flags = }`, without flags if it was not seen.
+function store.list(mbox, file, after, count)
+   local list = {}
+   for i, row in ipairs(open(file):rows(
+      "SELECT number, uid, delivered, flags FROM mail WHERE mbox = %s AND number > %d ORDER BY number LIMIT %d",
+      text(mbox), after, count)) do
+      list[i] = { number = math.tointeger(row[1]), uid = row[2], time = math.tointeger(row[3]), flags = row[4] }
    end
+   return list
 end
 
 return store
