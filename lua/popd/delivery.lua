@@ -244,15 +244,11 @@ end
 -- that somebody else took meanwhile.
 local function number(tmp, dir)
    local names, err, code = fs.scandir(dir)
-   if not names then
-      fs.unlink(tmp)
-      return nil, err, code
-   end
-   local n, ok = highest(names), nil
-   repeat
+   local n, ok = names and highest(names), nil
+   while names and not ok and (code == nil or code == "EEXIST") do
       n = n + 1
       ok, err, code = fs.link(tmp, ("%s/%d"):format(dir, n))
-   until ok or code ~= "EEXIST"
+   end
    fs.unlink(tmp)
    if ok then
       return ("%s/%d"):format(dir, n)
