@@ -4,7 +4,6 @@
 -- knows whether to try again.  Whatever a second try could mend is EX_TEMPFAIL, also
 -- what an administrator has to mend first: until then mail waits and does not bounce.
 -- @module popd.delivering
-local core = require("popd.core")
 local flags = require("popd.flags")
 local privilege = require("popd.privilege")
 local stores = require("popd.stores")
@@ -16,8 +15,6 @@ local known = {
 }
 
 local EXIT = { USAGE = 64, NOINPUT = 66, NOUSER = 67, CANTCREAT = 73, TEMPFAIL = 75 }
-
-local SIGXFSZ = 25
 
 local function fail(sort, text)
    io.stderr:write("popd-lua: deliver: ", (tostring(text):gsub("%c", " ")), "\n")
@@ -37,8 +34,6 @@ local function check(given, words)
 end
 
 local function deliver(given, mbox)
-   -- Else a limit on the size of files would end the process, and not the write.
-   core.signal(SIGXFSZ, function() end)
    local wrong = privilege.become(given.user)
    if wrong then
       return fail("TEMPFAIL", wrong)

@@ -19,16 +19,19 @@ local MOST, MOST_OCTETS = 500, 8 * 1024 * 1024
 
 local MBOX = "the Maildir" -- its root has no part for one
 
--- What a file's name tells: flags (nil in `new`) and the time of delivery.
-local function about(path)
+-- What a file's name tells: flags (nil in `new`), the time of delivery, and its
+-- base where that is too long or too odd for a unique-id: it makes one of that.
+local function describe(message, path)
    local sub, name = path:match("([^/]+)/([^/]+)$")
-   local base, flags = name:match("^([^:]*):2,(.*)$")
-   local time = math.tointeger(tonumber((base or name):match("^(%d%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?)%D")))
-   if not time then
+   local base, time = name:match("^[^:]*"), math.tointeger(tonumber(name:match("^%d+")))
+   if not time or time >= 1 << 40 then
       local st = fs.stat(path)
       time = st and math.floor(st.mtime)
    end
-   return sub == "cur" and (flags or "") or nil, time
+   message.flags = sub == "cur" and (name:match(":2,(.*)$") or "") or nil
+   message.time = time
+   message.name = message.uid ~= base and message.uid == fs.sha256(base) and base or nil
+   return message
 end
 
 -- A message's octets and path; another program may rename it meanwhile.  Nil:
@@ -66,8 +69,7 @@ local function take_all(store, user, box, known)
       else
          local text, path = read(box, id)
          if text then
-            local flags, time = about(path)
-            batch[#batch + 1], octets = { message = text, uid = uid, flags = flags, time = time }, octets + #text
+            batch[#batch + 1], octets = describe({ message = text, uid = uid }, path), octets + #text
          elseif path then
             table.insert(count.failed, path)
          end
@@ -130,14 +132,15 @@ end
 
 -- Under this name popd.maildir shows that unique-id.
 local function name_of(one)
-   if one.uid:find("[/:]") or one.uid:sub(1, 1) == "." then
+   local base = one.name or one.uid
+   if base:find("[/:]") or base:sub(1, 1) == "." then
       return nil
    end
-   return one.flags and ("%s:2,%s"):format(one.uid, one.flags) or one.uid, one.flags and "cur" or "new"
+   return one.flags and ("%s:2,%s"):format(base, one.flags) or base, one.flags and "cur" or "new"
 end
 
 --- Puts a store's messages into a Maildir, which is made where it is absent.
--- A file's base name is the message's unique-id.
+-- A file's base name is the message's unique-id, or what popd.maildir makes that of.
 -- @tparam table store with `export`, as `popd.sqlite` has it
 -- @string user
 -- @string dir

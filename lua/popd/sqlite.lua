@@ -311,13 +311,14 @@ local function add_mail(store, o, threads)
    --- Takes messages over from elsewhere, all or none; those whose unique-id was
    -- taken over before, or is there, are left out.
    -- @string mbox
-   -- @tparam table messages `{ message =, uid = [, time =] [, flags =] }`: octets,
-   -- unique-id, seconds since 1970 of its delivery, a Maildir's flags (nil: it is new)
+   -- @tparam table messages `{ message =, uid = [, time =] [, flags =] [, name =] }`: octets,
+   -- unique-id, seconds since 1970 of its delivery, a Maildir's flags (nil: it is new), its
+   -- file's base name where that is not the unique-id
    -- @treturn integer how many came, or nil and the reason
    function store.import(mbox, messages)
       local list = {}
       for i, one in ipairs(messages) do
-         list[i] = { pieces = cut(one.message), uid = one.uid, time = one.time, flags = one.flags }
+         list[i] = { pieces = cut(one.message), uid = one.uid, time = one.time, flags = one.flags, name = one.name }
       end
       return put(mbox, list)
    end
@@ -349,7 +350,7 @@ local function add_mail(store, o, threads)
    --- Goes over a user's messages, as `import` takes them; it needs no lock, and one
    -- that is deleted meanwhile is left out.
    -- @string mbox
-   -- @tparam table without unique-ids that are left out: true by unique-id
+   -- @tparam table without base names, or else unique-ids, that are left out: true by each
    -- @treturn func for a loop: the next message; it raises what fails
    -- @usage for one in store.export("joe", {}) do print(one.uid, #one.message) end
    function store.export(mbox, without)
@@ -358,7 +359,7 @@ local function add_mail(store, o, threads)
          repeat
             local list = threads.list(mbox, file, after, PAGE)
             for _, one in ipairs(list) do
-               after, one.message = one.number, not without[one.uid] and whole(mbox, one.number) or nil
+               after, one.message = one.number, not without[one.name or one.uid] and whole(mbox, one.number) or nil
                if one.message then
                   coroutine.yield(one)
                end

@@ -24,9 +24,10 @@ local PIECE_BITS = 20
 local SCHEMA = {
    "CREATE TABLE users (name TEXT PRIMARY KEY, password TEXT NOT NULL)",
    -- AUTOINCREMENT: a number is never given again, so a session that knows it by
-   -- its number can never get another message.  octets: as sent; flags: a Maildir's, NULL: not seen
+   -- its number can never get another message.  octets: as sent; flags: a Maildir's, NULL: not seen;
+   -- name: what its file was called, where that is not the unique-id
    "CREATE TABLE mail (number INTEGER PRIMARY KEY AUTOINCREMENT, mbox TEXT NOT NULL, uid TEXT NOT NULL, "
-      .. "octets INTEGER NOT NULL, stored INTEGER NOT NULL, delivered INTEGER NOT NULL, flags TEXT)",
+      .. "octets INTEGER NOT NULL, stored INTEGER NOT NULL, delivered INTEGER NOT NULL, flags TEXT, name TEXT)",
    "CREATE UNIQUE INDEX mail_uid ON mail (mbox, uid)",
    "CREATE INDEX mail_number ON mail (mbox, number)",
    "CREATE TABLE pieces (id INTEGER PRIMARY KEY, octets BLOB NOT NULL)",
@@ -348,9 +349,9 @@ local function insert(db, mbox, message)
       stored = stored + #piece
    end
    local now = os.time()
-   db:run("INSERT INTO mail (mbox, uid, octets, stored, delivered, flags) VALUES (%s, %s, %d, %d, %d, %s)",
+   db:run("INSERT INTO mail (mbox, uid, octets, stored, delivered, flags, name) VALUES (%s, %s, %d, %d, %d, %s, %s)",
       text(mbox), text(message.uid or new_uid(now)), octets_of(pieces), stored, message.time or now,
-      message.flags and text(message.flags) or "NULL")
+      message.flags and text(message.flags) or "NULL", message.name and text(message.name) or "NULL")
    local id = first_id(math.tointeger(db:value("SELECT last_insert_rowid()")))
    for i, piece in ipairs(pieces) do
       db:run("INSERT INTO pieces VALUES (" .. id + i - 1 .. ", " .. literal(piece, "BLOB") .. ")")
@@ -358,7 +359,7 @@ local function insert(db, mbox, message)
 end
 
 --- Adds messages, all or none: tables with `pieces` and, for one that is
--- imported, `uid`, `time` and `flags`; what was imported before is left out.
+-- imported, `uid`, `time`, `flags` and `name`; what was imported before is left out.
 -- Returns how many were added; nil: there is no such user.
 function store.put(mbox, file, messages)
    local db = open(file)
@@ -388,13 +389,15 @@ function store.known(mbox, file)
 end
 
 --- A page of a maildrop's messages in order, for an export: each `{ number =,
--- uid =, time =, flags = }`, without flags if it was not seen.
+-- uid =, time =, flags =, name = }`, without flags if it was not seen.
 function store.list(mbox, file, after, count)
    local list = {}
    for i, row in ipairs(open(file):rows(
-      "SELECT number, uid, delivered, flags FROM mail WHERE mbox = %s AND number > %d ORDER BY number LIMIT %d",
+      "SELECT number, uid, delivered, flags, name FROM mail WHERE mbox = %s AND number > %d ORDER BY number LIMIT %d",
       text(mbox), after, count)) do
-      list[i] = { number = math.tointeger(row[1]), uid = row[2], time = math.tointeger(row[3]), flags = row[4] }
+      list[i] = {
+         number = math.tointeger(row[1]), uid = row[2], time = math.tointeger(row[3]), flags = row[4], name = row[5],
+      }
    end
    return list
 end

@@ -1,10 +1,13 @@
 --- Stores by their names on a command line: `maildir:PATH`, `dbox:DIR`, `sqlite:FILE`.
 -- @module popd.stores
+local core = require("popd.core")
 local delivery = require("popd.delivery")
 local fs = require("popd.fs")
 local mailroot = require("popd.mailroot")
 
 local stores = {}
+
+local SIGXFSZ = 25
 
 -- Each makes a table with `deliver`, or returns nil and the reason.
 local kinds = {
@@ -46,7 +49,7 @@ function stores.split(name)
    return kind, path
 end
 
---- Opens a store.
+--- Opens a store for a command that does its work and ends.
 -- @string name
 -- @treturn table with `deliver` at least; or nil and the reason
 -- @treturn string its kind
@@ -55,6 +58,8 @@ function stores.open(name)
    if not kind then
       return nil, path
    end
+   -- Else a limit on the size of files would end the process, and not the write.
+   core.signal(SIGXFSZ, function() end)
    local store, why = kinds[kind](path)
    if not store then
       return nil, ("--store %s: %s"):format(name, why)

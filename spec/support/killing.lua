@@ -15,21 +15,31 @@ local function run(options, line)
       line))
 end
 
---- The system calls of a program from the one whose line in a trace matches, on.
+-- Between two of these nothing changes that outlives the process.
+local CHANGING = {}
+for name in ("openat write pwrite64 writev ftruncate fallocate fsync fdatasync fcntl link linkat rename renameat "
+   .. "unlink unlinkat mkdir mkdirat rmdir"):gmatch("%S+") do
+   CHANGING[name] = true
+end
+
+--- The system calls of a program by which files change or are locked, from the
+-- call whose line in a trace matches, on.
 -- @string line the program, in the shell's words
 -- @string first a pattern
--- @treturn table a list of { name =, nth = }, the latter counted from the start
+-- @treturn table a list of { name =, nth = }, the latter as each thread counts
 function killing.calls(line, first)
    local trace = os.tmpname()
    assert(run("-o " .. files.quote(trace), line))
-   local calls, counts, begun = {}, {}, false
+   local calls, counts, begun, listed = {}, {}, false, {}
    for text in io.lines(trace) do
-      local name = text:match("^%d+%s+([%w_]+)%(")
+      local thread, name = text:match("^(%d+)%s+([%w_]+)%(")
       if name then
-         counts[name] = (counts[name] or 0) + 1
+         local nth = (counts[thread .. name] or 0) + 1
+         counts[thread .. name] = nth
          begun = begun or text:find(first) ~= nil
-         if begun and name ~= "exit_group" then
-            calls[#calls + 1] = { name = name, nth = counts[name] }
+         if begun and CHANGING[name] and not listed[name .. nth] then
+            listed[name .. nth] = true
+            calls[#calls + 1] = { name = name, nth = nth }
          end
       end
    end
