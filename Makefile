@@ -144,6 +144,10 @@ N = 200
 bench-resting: all
 	@$(SPEC_ENV) $(LUA) bench/resting.lua $(N)
 
+## make bench-sqlite  what a session costs with mail in memory, a Maildir, an SQLite file
+bench-sqlite: all
+	@$(SPEC_ENV) $(LUA) bench/sqlite.lua
+
 SECONDS = 600
 CLIENTS = 2000
 
@@ -240,6 +244,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting bench-sqlite soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:
