@@ -12,16 +12,17 @@ local usage = [==[
 usage: popd-lua [options] [script.lua [arguments]]
        popd-lua [options] --maildir DIR --users FILE
        popd-lua cert [--out DIR | --cert FILE --key FILE] [--days N] [--force] HOST...
-       popd-lua passwd [--scheme S] [--file FILE] NAME [MBOX]
+       popd-lua passwd [--scheme S] [--file FILE | --store sqlite:FILE [--user NAME]] NAME [MBOX]
        popd-lua check [--log LEVEL] store.lua [arguments]
        popd-lua deliver --store STORE [--user NAME] [--from A] [--delivered-to A] MBOX <message
        popd-lua import|export --store sqlite:FILE [--user NAME] NAME MAILDIR
 
 Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
-`cert` makes a key and a certificate for it, `passwd` an entry of the users' file;
-`check` tells what is wrong with the storage that a file returns; `deliver` puts a message
-into a maildrop of the store maildir:PATH, dbox:DIR or sqlite:FILE; `import` takes a
-Maildir over into the mail of a user there, `export` does the reverse.
+`cert` makes a key and a certificate for it, `passwd` an entry of the users' file, or
+a user of an SQLite file; `check` tells what is wrong with the storage that a file
+returns; `deliver` puts a message into a maildrop of a STORE, which is maildir:PATH,
+dbox:DIR or sqlite:FILE; `import` takes a Maildir over into a user's mail in an SQLite
+file, `export` does the reverse.
 
   --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
                      mbox, %n and %d for its parts around the '@'
