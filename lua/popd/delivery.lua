@@ -97,13 +97,15 @@ local function host()
    end))
 end
 
--- A name that no file has had: time, process, counter, random octets, host.
+-- A name that no file has had: time (with microseconds, so that names sort by it),
+-- process, counter, random octets, host.
 local function unique()
    count = count + 1
-   local random = core.random(8):gsub(".", function(octet)
+   local now = core.date()
+   local random = core.random(4):gsub(".", function(octet)
       return ("%02x"):format(octet:byte())
    end)
-   return ("%d.P%dQ%dR%s.%s"):format(os.time(), process_id(), count, random, host())
+   return ("%d.M%06dP%dQ%dR%s.%s"):format(now // 1, now % 1 * 1e6 // 1, process_id(), count, random, host())
 end
 
 -- Maildirs --------------------------------------------------------------------

@@ -169,7 +169,9 @@ end
 -- Mail and passwords are for the owner alone.  Whatever is wrong with the path,
 -- SQLite says it.
 local function connect(file)
-   fs.write(file, "")
+   if fs.write(file, "") then
+      fs.fsync(file:match("^.*/") or ".")
+   end
    local connection, err = driver:connect(file)
    local db = setmetatable({ file = file, connection = connection }, Db)
    if not connection then
@@ -333,8 +335,10 @@ local function octets_of(pieces)
    end))
 end
 
-local function new_uid(now)
-   return ("%d.R%s.popd"):format(now, hex(core.random(16)))
+-- Of the form of a Maildir's names, which it is once the message is exported.
+local function new_uid()
+   local now = core.date()
+   return ("%d.M%06dR%s.popd"):format(now // 1, now % 1 * 1e6 // 1, hex(core.random(16)))
 end
 
 -- Whether a message that is imported is new here.
@@ -350,7 +354,7 @@ local function insert(db, mbox, message)
    end
    local now = os.time()
    db:run("INSERT INTO mail (mbox, uid, octets, stored, delivered, flags, name) VALUES (%s, %s, %d, %d, %d, %s, %s)",
-      text(mbox), text(message.uid or new_uid(now)), octets_of(pieces), stored, message.time or now,
+      text(mbox), text(message.uid or new_uid()), octets_of(pieces), stored, message.time or now,
       message.flags and text(message.flags) or "NULL", message.name and text(message.name) or "NULL")
    local id = first_id(math.tointeger(db:value("SELECT last_insert_rowid()")))
    for i, piece in ipairs(pieces) do

@@ -19,7 +19,7 @@ local kinds = {
       return { deliver = delivery.maildir { root = path } }
    end,
    dbox = function(path)
-      return { deliver = delivery.dbox { base = path } }
+      return require("popd.dbox").new { base = path }
    end,
    mbox = function()
       return nil, "this version does not deliver into mbox files"

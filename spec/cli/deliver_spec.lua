@@ -219,6 +219,49 @@ describe("popd-lua deliver", function()
       end)
    end)
 
+   describe("during a session", function()
+      -- kind, what the store is called, how it is served
+      for _, case in ipairs {
+         { "maildir", function() return "maildir:" .. root .. "/%s" end, function()
+            return maildir.new { root = root .. "/%s" }
+         end },
+         { "dbox", function() return "dbox:" .. root end, function()
+            files.run("mkdir %s", root .. "/joe")
+            return require("popd.dbox").new { base = root }
+         end },
+         { "sqlite", function() return "sqlite:" .. dir .. "/mail.db" end, function()
+            local store = require("popd.sqlite").new { file = dir .. "/mail.db", threads = 1 }
+            assert(store.add("joe", "{PLAIN}secret"))
+            return store
+         end },
+      } do
+         it("changes nothing of that, and is kept by its deletions: " .. case[1], function()
+            if case[1] == "sqlite" and not has_driver then
+               return pending("LuaSQL's sqlite3 driver is not installed")
+            end
+            local storage, name = case[3](), case[2]()
+            local function sizes()
+               local found = {}
+               for id = 1, storage.stat and storage.stat("joe") or #storage.scan("joe") do
+                  found[id] = storage.size and storage.size("joe", id) or storage.scan("joe")[id]
+               end
+               return found
+            end
+            succeeds(deliver("1\n", "--store", name, "joe"))
+            succeeds(deliver("22\n", "--store", name, "joe"))
+            assert.is_true(storage.lock("joe"))
+            assert.same({ 3, 4 }, sizes())
+            succeeds(deliver("333\n", "--store", name, "joe"))
+            assert.is_true(storage.dele("joe", { 1, 2 }))
+            succeeds(deliver("4444\n", "--store", name, "joe"))
+            storage.unlock("joe")
+            assert.is_true(storage.lock("joe"))
+            assert.same({ 5, 6 }, sizes())
+            storage.unlock("joe")
+         end)
+      end
+   end)
+
    describe("tells by its status that", function()
       local function store()
          return "maildir:" .. root .. "/%n"
