@@ -16,6 +16,7 @@
 
 #define JOB "popd.job"
 #define LATCH "popd.latch"
+#define WARD "popd.ward"
 
 /* One wait for time or for a descriptor, or for whichever comes first. */
 struct waiter {
@@ -474,6 +475,53 @@ l_unwait(lua_State *L)
     return 0;
 }
 
+/* What must be done however a stretch of code ends.  Its user value is a job,
+ * made beforehand: at the end there may be no memory, and no instructions, left. */
+struct ward {
+    struct job *job; /* NULL: it was started, or disarmed */
+};
+
+/* ward(f, …) -> an object to be closed: f(…) is started when that happens, or when
+ * nobody holds it any more, unless it was disarmed. */
+static int
+l_ward(lua_State *L)
+{
+    struct job *job = new_job(L, get_tasks(L), 1);
+    struct ward *w = lua_newuserdatauv(L, sizeof *w, 1);
+
+    job->ours = true;
+    *w = (struct ward){job};
+    luaL_setmetatable(L, WARD);
+    lua_insert(L, -2);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+/* The registry's key is there: clearing it raises nothing. */
+static int
+l_disarm(lua_State *L)
+{
+    struct ward *w = luaL_checkudata(L, 1, WARD);
+
+    if (w->job) {
+        lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, w->job);
+    }
+    w->job = NULL;
+    return 0;
+}
+
+static int
+l_ward_end(lua_State *L)
+{
+    struct ward *w = luaL_checkudata(L, 1, WARD);
+
+    if (w->job && w->job->tasks->loop)
+        turn_queue(&w->job->turn, w->job->tasks->loop);
+    w->job = NULL;
+    return 0;
+}
+
 static void
 check_outside(lua_State *L, struct tasks *ts, const char *what)
 {
@@ -663,33 +711,19 @@ void
 await_open(lua_State *L, struct tasks *tasks)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", l_sleep},
-        {"pause", l_pause},
-        {"wait", l_wait},
-        {"latch", l_latch},
-        {"spawn", l_spawn},
-        {"job", l_job},
-        {"later", l_later},
-        {"adopt", l_adopt},
-        {"unwait", l_unwait},
-        {"run", l_run},
-        {"step", l_step},
-        {"stop", l_stop},
-        {"fd", l_fd},
-        {"now", l_now},
-        {"date", l_date},
-        {"signal", l_signal},
-        {"expose", l_expose},
-        {"inside", l_inside},
-        {"guard", guard_call},
-        {"finally", guard_finally},
-        {"memory_limit", guard_limit},
-        {"count", l_count},
-        {"party", l_party},
-        {NULL, NULL},
+        {"sleep", l_sleep},    {"pause", l_pause},   {"wait", l_wait},
+        {"latch", l_latch},    {"spawn", l_spawn},   {"job", l_job},
+        {"later", l_later},    {"adopt", l_adopt},   {"unwait", l_unwait},
+        {"run", l_run},        {"step", l_step},     {"stop", l_stop},
+        {"fd", l_fd},          {"now", l_now},       {"date", l_date},
+        {"signal", l_signal},  {"expose", l_expose}, {"inside", l_inside},
+        {"guard", guard_call}, {"ward", l_ward},     {"memory_limit", guard_limit},
+        {"count", l_count},    {"party", l_party},   {NULL, NULL},
     };
     static const luaL_Reg job_methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
     static const luaL_Reg latch_methods[] = {{"wait", l_latch_wait}, {"fire", l_latch_fire}, {NULL, NULL}};
+    static const luaL_Reg ward_methods[] = {{"disarm", l_disarm}, {NULL, NULL}};
+    static const luaL_Reg ward_ends[] = {{"__close", l_ward_end}, {"__gc", l_ward_end}, {NULL, NULL}};
 
     lua_pushlightuserdata(L, tasks);
     luaL_setfuncs(L, functions, 1);
@@ -697,4 +731,8 @@ await_open(lua_State *L, struct tasks *tasks)
     lua_setfield(L, -2, "token");
     new_class(L, JOB, job_methods);
     new_class(L, LATCH, latch_methods);
+    new_class(L, WARD, ward_methods);
+    luaL_getmetatable(L, WARD);
+    luaL_setfuncs(L, ward_ends, 0);
+    lua_pop(L, 1);
 }

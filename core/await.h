@@ -10,7 +10,7 @@
 
 #include "task.h"
 
-/* Adds to the table on top of the stack: sleep, pause, wait, latch, spawn, job, later,
+/* Adds to the table on top of the stack: sleep, pause, wait, latch, ward, spawn, job, later,
  * adopt, unwait, token, run, step, stop, fd, signal, now, and what guard.h has for Lua.  The tasks must
  * outlive the Lua state's last call of them.  [-0, +0, e] */
 void await_open(lua_State *L, struct tasks *tasks);

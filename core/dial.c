@@ -89,9 +89,11 @@ dial_connect(int fd, const struct dial_address *to)
     union address address;
     socklen_t len = fill(to, &address);
 
-    if (len && connect(fd, &address.any, len) == 0)
+    if (!len)
+        return DIAL_FAILED;
+    if (connect(fd, &address.any, len) == 0)
         return DIAL_DONE;
-    return len && errno == EINPROGRESS ? DIAL_UNDER_WAY : DIAL_FAILED;
+    return errno == EINPROGRESS ? DIAL_UNDER_WAY : errno == EAGAIN ? DIAL_FULL : DIAL_FAILED;
 }
 
 enum dial_status

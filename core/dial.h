@@ -11,7 +11,7 @@
 
 enum dial_family { DIAL_ANY, DIAL_INET, DIAL_INET6, DIAL_UNIX };
 
-enum dial_status { DIAL_DONE, DIAL_UNDER_WAY, DIAL_FAILED };
+enum dial_status { DIAL_DONE, DIAL_UNDER_WAY, DIAL_FULL, DIAL_FAILED };
 
 /* Where to: text is "192.0.2.1", "::1" (with a scope, too) or a path. */
 struct dial_address {
@@ -27,7 +27,7 @@ int dial_open(enum dial_family family);
 enum dial_family dial_family_of(const char *text);
 
 /* FAILED: errno tells why.  UNDER_WAY: once fd can be written to, dial_status
- * tells how it ended. */
+ * tells how it ended.  FULL: a Unix socket's queue is; nothing tells when it is not. */
 enum dial_status dial_connect(int fd, const struct dial_address *to);
 enum dial_status dial_status(int fd);
 bool dial_bind(int fd, const struct dial_address *from);

@@ -318,55 +318,6 @@ guard_call(lua_State *L)
     return after_call(L, lua_pcallk(L, n - 2, LUA_MULTRET, 1, 0, after_call), 0);
 }
 
-/* What must be done */
-
-static bool
-free_code(lua_State *L, struct guard *g)
-{
-    bool capped = g && g->capped;
-
-    if (!g)
-        return false; /* in a main chunk hooks are the host's */
-    lua_sethook(L, NULL, 0, 0);
-    set_capped(g, false);
-    return capped;
-}
-
-static void
-bind_code(lua_State *L, struct guard *g, bool capped)
-{
-    if (!g)
-        return;
-    set_capped(g, capped);
-    lua_sethook(L, on_hook, LUA_MASKCOUNT, g->stopped ? 1 : L == g->co ? LOOK_EVERY : LOOK_INNER);
-}
-
-/* The stack: after, handler, results or error. */
-static int
-call_after(lua_State *L, int status, lua_KContext context)
-{
-    struct guard *g = find_guards(L)->running;
-    bool capped = free_code(L, g);
-
-    (void)context;
-    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
-    lua_replace(L, 2);
-    status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-    bind_code(L, g, capped);
-    return status == LUA_OK ? lua_gettop(L) : lua_error(L);
-}
-
-int
-guard_finally(lua_State *L)
-{
-    for (int i = 1; i <= 3; i++)
-        luaL_checktype(L, i, LUA_TFUNCTION);
-    lua_pushvalue(L, 1);
-    lua_copy(L, 3, 1);
-    lua_replace(L, 3); /* after, handler, f, arguments … */
-    return call_after(L, lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2, 0, call_after), 0);
-}
-
 /* The state's cap */
 
 static bool

@@ -100,11 +100,6 @@ void guard_push(lua_State *L, const struct guard *g);
  * "instructions", "memory"), and the first result that is not to be used. */
 int guard_call(lua_State *L);
 
-/* finally(f, handler, after, …): xpcall of f; whatever came of it, also where a
- * guard has tripped and stops every instruction, after(ok, results or error) is
- * called, which is nobody's to stop, and may not wait.  Returns what it returns. */
-int guard_finally(lua_State *L);
-
 /* memory_limit([octets or false]) -> octets in use */
 int guard_limit(lua_State *L);
 

@@ -54,12 +54,24 @@ list_take(struct pool_list *list)
 
 /* In a thread ---------------------------------------------------------------- */
 
+enum fate { FATE_OPEN, FATE_DONE, FATE_ORPHAN };
+
+/* Of the work's end and the pool's only the first decides. */
+static bool
+decide(struct pool_job *job, enum fate fate)
+{
+    int open = FATE_OPEN;
+
+    return atomic_compare_exchange_strong(&job->fate, &open, (int)fate);
+}
+
 /* The next job, or NULL: the pool ends.  Called and left with the lock. */
 static struct pool_job *
-next_job(struct pool *p)
+next_job(struct pool *p, struct pool_thread *self)
 {
     struct pool_job *job;
 
+    self->at = NULL; /* what it was at is handed over, and may be freed */
     p->idle++;
     while (!p->closing && !p->waiting.first)
         pthread_cond_wait(&p->more, &p->lock);
@@ -69,6 +81,7 @@ next_job(struct pool *p)
         p->queued--;
         job->state = POOL_WORKING;
     }
+    self->at = job;
     return job;
 }
 
@@ -84,19 +97,33 @@ hand_over(struct pool *p, struct pool_job *job)
         return; /* its count is at the limit: it is readable already */
 }
 
-static void *
-work(void *pool)
+/* False: the pool has ended, and nothing of it is touched any more. */
+static bool
+work_on(struct pool *p, struct pool_job *job)
 {
-    struct pool *p = pool;
+    job->work(job->owner);
+    if (!decide(job, FATE_DONE)) {
+        job->orphan(job->owner);
+        return false;
+    }
+    pthread_mutex_lock(&p->lock);
+    hand_over(p, job);
+    return true;
+}
+
+static void *
+work(void *thread)
+{
+    struct pool_thread *self = thread;
+    struct pool *p = self->pool;
     struct pool_job *job;
 
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* on Linux: of this thread alone */
     pthread_mutex_lock(&p->lock);
-    while ((job = next_job(p))) {
+    while ((job = next_job(p, self))) {
         pthread_mutex_unlock(&p->lock);
-        job->work(job->owner);
-        pthread_mutex_lock(&p->lock);
-        hand_over(p, job);
+        if (!work_on(p, job))
+            return NULL;
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -201,6 +228,7 @@ open_wake(struct pool *p)
 static int
 create_thread(struct pool *p)
 {
+    struct pool_thread *thread = &p->thread[p->threads];
     pthread_attr_t attributes;
     sigset_t all, before;
     int error = pthread_attr_init(&attributes);
@@ -210,7 +238,8 @@ create_thread(struct pool *p)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_setstacksize(&attributes, POOL_STACK);
-    error = pthread_create(&p->thread[p->threads], &attributes, work, p);
+    thread->pool = p;
+    error = pthread_create(&thread->id, &attributes, work, thread);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (!error)
@@ -257,6 +286,7 @@ pool_start(struct pool *p, struct pool_job *job, const char **why)
         return false;
     job->pool = p;
     job->cancelled = false;
+    job->fate = FATE_OPEN;
     job->state = POOL_WAITING;
     want(p);
     pthread_mutex_lock(&p->lock);
@@ -308,18 +338,44 @@ drop_all(struct pool *p, struct pool_list *list)
     }
 }
 
+/* Leaves a thread to its work, if that may be: core.so is linked so that it is
+ * never unloaded.  Called with the lock.  The job
+ * is not looked at again: the thread may be through already. */
+static bool
+leave_behind(struct pool *p, struct pool_thread *thread)
+{
+    struct pool_job *job = thread->at;
+    bool wanted = job && !job->cancelled;
+
+    if (!job || !job->orphan)
+        return false;
+    if (!decide(job, FATE_ORPHAN))
+        return false; /* it is about to hand over */
+    if (wanted)
+        unwant(p);
+    return true;
+}
+
 /* In a fork there is nobody to wait for, and the lock may be a lost thread's. */
 static void
 end_threads(struct pool *p)
 {
+    bool left[POOL_THREADS_MAX];
+
     if (p->process != getpid())
         return;
     pthread_mutex_lock(&p->lock);
     p->closing = true;
     pthread_cond_broadcast(&p->more);
+    for (size_t i = 0; i < p->threads; i++)
+        left[i] = leave_behind(p, &p->thread[i]);
     pthread_mutex_unlock(&p->lock);
-    while (p->threads)
-        pthread_join(p->thread[--p->threads], NULL);
+    for (size_t i = 0; i < p->threads; i++)
+        if (left[i])
+            pthread_detach(p->thread[i].id);
+        else
+            pthread_join(p->thread[i].id, NULL);
+    p->threads = 0;
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->more);
 }

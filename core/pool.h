@@ -21,6 +21,7 @@
 #include "loop.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -30,15 +31,19 @@
 
 enum pool_state { POOL_NONE, POOL_WAITING, POOL_WORKING, POOL_FINISHED };
 
-/* The caller sets the first four; once started, exactly one of done and drop
- * is called, once, on the loop's thread, and may free the job. */
+/* The caller sets the first five; once started, exactly one of done, drop and
+ * orphan is called, once, and may free the job. */
 struct pool_job {
     void (*work)(void *owner); /* in a thread; touches nothing that others do */
     void (*done)(void *owner); /* the work is done */
     void (*drop)(void *owner); /* it was cancelled, or the pool ended: no thread touches it any more */
-    void *owner;               /* borrowed */
-    struct pool *pool;         /* borrowed; from here on: the pool's */
+    /* The pool ended long ago, now the work is done: called in the thread, all others
+     * are gone.  NULL: the pool's end waits for the work. */
+    void (*orphan)(void *owner);
+    void *owner;       /* borrowed */
+    struct pool *pool; /* borrowed; from here on: the pool's */
     enum pool_state state;
+    atomic_int fate; /* which comes first: the work's end, or the pool's */
     bool cancelled;
     struct pool_job *next;
     struct pool_job **link; /* what points to this one, while it is in a list */
@@ -56,9 +61,13 @@ struct pool {
     size_t threads; /* so many of `thread` are there */
     size_t most;    /* of them */
     pid_t process;  /* whose threads they are */
-    pthread_t thread[POOL_THREADS_MAX];
+    struct pool_thread {
+        struct pool *pool;
+        pthread_t id;
+        struct pool_job *at; /* under the lock; NULL: it waits for one */
+    } thread[POOL_THREADS_MAX];
 
-    pthread_mutex_t lock; /* of what follows, and of a job's state and links */
+    pthread_mutex_t lock; /* of what follows, of a job's state and links, and of what a thread is at */
     pthread_cond_t more;
     struct pool_list waiting, finished;
     size_t queued; /* in `waiting` */
@@ -69,7 +78,8 @@ struct pool {
 /* Takes nothing from the system yet. */
 void pool_init(struct pool *p, struct loop *loop);
 
-/* Ends the threads, after the jobs that they are at; every job is dropped.
+/* Ends the threads, after the jobs that they are at; every job is dropped.  Threads
+ * at jobs that may be orphans are left behind.
  * Call it before the loop is cleared; a second time it does nothing. */
 void pool_clear(struct pool *p);
 

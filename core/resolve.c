@@ -1,18 +1,30 @@
 #include "resolve.h"
 
 #include <netdb.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-bool
-resolve_init(struct resolve *r, const char *name, size_t len)
+struct resolve *
+resolve_new(const char *name, size_t len, bool *bad)
 {
-    memset(r, 0, sizeof *r);
-    if (len == 0 || len >= sizeof r->name || memchr(name, '\0', len))
-        return false;
+    struct resolve *r;
+
+    *bad = len == 0 || len >= sizeof r->name || memchr(name, '\0', len);
+    r = *bad ? NULL : calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
     memcpy(r->name, name, len);
     r->job.work = resolve_work;
-    return true;
+    r->job.orphan = resolve_free;
+    r->job.owner = r;
+    return r;
+}
+
+void
+resolve_free(void *resolve)
+{
+    free(resolve);
 }
 
 static void

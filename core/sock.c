@@ -15,6 +15,7 @@
 
 #define SOCK "popd.sock"
 #define CLIENT "popd.tls_client"
+#define LOOKUP "popd.lookup"
 
 #define ROOM 16384 /* octets read at a time: a TLS record's */
 
@@ -157,10 +158,16 @@ push_dialled(lua_State *L, enum dial_status status)
 {
     if (status == DIAL_UNDER_WAY)
         return push_again(L);
+    if (status == DIAL_FULL) {
+        lua_pushboolean(L, 0);
+        lua_pushliteral(L, "full");
+        return 2;
+    }
     return push_done(L, status == DIAL_DONE);
 }
 
-/* connect(address, port) -> true; false: under way; nil and why */
+/* connect(address, port) -> true; false: under way; false and "full": to be asked
+ * again later; nil and why */
 static int
 l_connect(lua_State *L)
 {
@@ -472,11 +479,31 @@ l_tls(lua_State *L)
 
 /* A call of resolve, a userdata.  The registry holds it while a thread may be at it. */
 struct lookup {
-    struct resolve resolve;
+    struct resolve *resolve; /* ours, or the pool's while it was given; NULL: none */
+    bool given;
     struct tasks *tasks; /* borrowed */
     struct task *task;   /* who waits; borrowed */
     struct alarm alarm;  /* the waiter's patience */
 };
+
+static void
+lookup_clear(struct lookup *l)
+{
+    if (!l->given)
+        resolve_free(l->resolve);
+    l->resolve = NULL;
+}
+
+/* While the pool has it, it is freed where the pool gives it up. */
+static int
+l_lookup_gc(lua_State *L)
+{
+    struct lookup *l = luaL_checkudata(L, 1, LOOKUP);
+
+    if (!l->given)
+        lookup_clear(l);
+    return 0;
+}
 
 /* Clearing a key that is there raises nothing. */
 static void
@@ -486,20 +513,30 @@ let_go(lua_State *L, struct lookup *l)
     lua_rawsetp(L, LUA_REGISTRYINDEX, l);
 }
 
-static void
-on_found(void *owner)
+static struct lookup *
+take_back(void *resolve)
 {
-    struct lookup *l = owner;
+    struct lookup *l = ((struct resolve *)resolve)->asker;
+
+    l->given = false;
+    return l;
+}
+
+static void
+on_found(void *resolve)
+{
+    struct lookup *l = take_back(resolve);
 
     alarm_stop(&l->alarm);
     task_resume(l->task, task_push_none, NULL);
 }
 
 static void
-on_dropped(void *owner)
+on_dropped(void *resolve)
 {
-    struct lookup *l = owner;
+    struct lookup *l = take_back(resolve);
 
+    lookup_clear(l);
     let_go(l->tasks->L, l);
 }
 
@@ -509,7 +546,7 @@ give_up(void *owner)
     struct lookup *l = owner;
 
     alarm_stop(&l->alarm);
-    pool_cancel(&l->resolve.job);
+    pool_cancel(&l->resolve->job);
 }
 
 static int
@@ -532,8 +569,10 @@ on_late(void *owner)
 }
 
 static int
-push_addresses(lua_State *L, const struct resolve *r)
+push_addresses(lua_State *L, struct lookup *l)
 {
+    const struct resolve *r = l->resolve;
+
     if (r->why)
         return push_failure(L, r->why);
     lua_createtable(L, (int)r->count, 0);
@@ -541,6 +580,7 @@ push_addresses(lua_State *L, const struct resolve *r)
         lua_pushstring(L, r->address[i]);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
+    lookup_clear(l);
     return 1;
 }
 
@@ -553,7 +593,41 @@ finish_lookup(lua_State *L, void *owner)
         return lua_gettop(L) - 1;
     lua_rawgetp(L, LUA_REGISTRYINDEX, l);
     let_go(L, l);
-    return push_addresses(L, &l->resolve);
+    return push_addresses(L, l);
+}
+
+static struct lookup *
+new_lookup(lua_State *L, struct tasks *ts, const char *name, size_t len, bool *bad)
+{
+    struct lookup *l = lua_newuserdatauv(L, sizeof *l, 0);
+
+    *l = (struct lookup){.tasks = ts};
+    luaL_setmetatable(L, LOOKUP);
+    l->resolve = resolve_new(name, len, bad);
+    return l->resolve ? l : NULL;
+}
+
+/* Has the pool work on it; the lookup is on top of the stack. */
+static int
+start_lookup(lua_State *L, struct lookup *l, struct pool *names, double seconds)
+{
+    const char *why;
+
+    l->task = task_running(L, l->tasks, "socket");
+    l->resolve->asker = l;
+    l->resolve->job.done = on_found;
+    l->resolve->job.drop = on_dropped;
+    alarm_init(&l->alarm, l->tasks->loop, on_late, l);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, l);
+    l->given = pool_start(names, &l->resolve->job, &why);
+    if (!l->given) {
+        let_go(L, l);
+        return push_failure(L, why);
+    }
+    if (seconds >= 0)
+        alarm_set(&l->alarm, seconds);
+    return task_wait_then(L, l->task, give_up, finish_lookup, l);
 }
 
 /* resolve(name [, seconds]) -> an array of addresses, or nil and why */
@@ -561,35 +635,21 @@ static int
 l_resolve(lua_State *L)
 {
     struct tasks *ts = lua_touserdata(L, lua_upvalueindex(1));
-    struct pool *names = lua_touserdata(L, lua_upvalueindex(2));
     size_t len;
-    const char *name = luaL_checklstring(L, 1, &len), *why;
+    const char *name = luaL_checklstring(L, 1, &len);
     lua_Number seconds = luaL_optnumber(L, 2, -1);
-    struct lookup *l = lua_newuserdatauv(L, sizeof *l, 0);
+    bool bad;
+    struct lookup *l = new_lookup(L, ts, name, len, &bad);
 
-    if (!resolve_init(&l->resolve, name, len))
-        return push_failure(L, "that is no host's name");
+    if (!l)
+        return push_failure(L, bad ? "that is no host's name" : "out of memory");
     if (!ts->loop)
         return luaL_error(L, "popd is closed: the Lua state ends");
-    if (!ts->running && !ts->loop->running) {
-        resolve_work(&l->resolve);
-        return push_addresses(L, &l->resolve);
+    if (dial_family_of(name) != DIAL_ANY || (!ts->running && !ts->loop->running)) {
+        resolve_work(l->resolve); /* an address asks nobody; a main chunk may block */
+        return push_addresses(L, l);
     }
-    l->tasks = ts;
-    l->task = task_running(L, ts, "socket");
-    l->resolve.job.owner = l;
-    l->resolve.job.done = on_found;
-    l->resolve.job.drop = on_dropped;
-    alarm_init(&l->alarm, ts->loop, on_late, l);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, l);
-    if (!pool_start(names, &l->resolve.job, &why)) {
-        let_go(L, l);
-        return push_failure(L, why);
-    }
-    if (seconds >= 0)
-        alarm_set(&l->alarm, seconds);
-    return task_wait_then(L, l->task, give_up, finish_lookup, l);
+    return start_lookup(L, l, lua_touserdata(L, lua_upvalueindex(2)), seconds);
 }
 
 /* hostname() -> this machine's name */
@@ -651,4 +711,5 @@ sock_open(lua_State *L, struct tasks *tasks, struct pool *names)
     luaL_setfuncs(L, functions, 2);
     new_class(L, SOCK, methods, l_close);
     new_class(L, CLIENT, none, l_client_gc);
+    new_class(L, LOOKUP, none, l_lookup_gc);
 }

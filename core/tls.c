@@ -407,6 +407,15 @@ tls_why(const struct tls *t, char why[TLS_WHY])
 
 /* Reading and writing */
 
+/* Where the handshake is not done mbedTLS would go on with it in a read or a
+ * write, and nobody would look at what tls_handshake looks at. */
+static enum stream_status
+refuse_early(void)
+{
+    errno = ENOTCONN;
+    return STREAM_ERROR;
+}
+
 static enum stream_status
 failed(struct tls *t, int status)
 {
@@ -434,6 +443,9 @@ tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
 {
     int r;
 
+    *got = 0;
+    if (t->client && (!t->done || t->stranger))
+        return refuse_early();
     t->recvs = RECVS;
     do
         r = mbedtls_ssl_read(&t->ssl, bytes, n);
@@ -461,6 +473,8 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
     int r;
 
     *put = 0;
+    if (t->client && (!t->done || t->stranger))
+        return refuse_early();
     n = t->writing ? t->writing : n < TLS_RECORD ? n : TLS_RECORD;
     r = mbedtls_ssl_write(&t->ssl, bytes, n);
     t->writing = r == MBEDTLS_ERR_SSL_WANT_WRITE || r == MBEDTLS_ERR_SSL_WANT_READ ? n : 0;

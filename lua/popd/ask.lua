@@ -7,6 +7,7 @@
 -- @module popd.ask
 local core = require("popd.core")
 local faults = require("popd.faults")
+local use = require("popd.use")
 
 local ask_module = {}
 
@@ -55,7 +56,8 @@ local function stopped(conn, name, err, answer)
    return bad
 end
 
-local function answered(conn, name, ok, first, second, third, ...)
+local function answered(conn, name, one, ok, first, second, third, ...)
+   use.finish(one, ok)
    if ok and (first or second == nil) then
       return first, second, third, ...
    elseif not ok and second then
@@ -66,7 +68,7 @@ end
 
 --- Calls a site's function.  Returns its answer, or a Fault, which is logged.
 local function ask(conn, name, f, ...)
-   return answered(conn, name, core.guard(f, traceback, ...))
+   return answered(conn, name, use.begin(), core.guard(f, traceback, ...))
 end
 
 --- The same for a function that the client gets no answer of: if a guard stops

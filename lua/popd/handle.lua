@@ -6,6 +6,7 @@
 -- `{ headers =, body = }`.
 -- @module popd.handle
 local core = require("popd.core")
+local use = require("popd.use")
 
 local handle = {}
 
@@ -161,6 +162,26 @@ function handle.pull(h)
       .. "an object with read expected"):format(t)
 end
 
+-- Sockets that a message is read from are the session's until it is through.
+local function held(pull, close)
+   local one
+   return function()
+      one = one or use.begin()
+      local chunk = pull()
+      if chunk == nil then
+         use.finish(one, true)
+      end
+      return chunk
+   end, function()
+      if one then
+         use.finish(one, false)
+      end
+      if close then
+         close()
+      end
+   end
+end
+
 --- Makes the handle a source for the C core.
 -- @param h
 -- @treturn userdata or nil and the reason
@@ -178,7 +199,7 @@ function handle.source(h)
    if not pull then
       return nil, close
    end
-   return core.source_pull(pull, close)
+   return core.source_pull(held(pull, close))
 end
 
 local function read_all(pull, close, feed)

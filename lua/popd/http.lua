@@ -6,6 +6,7 @@
 local core = require("popd.core")
 local socket = require("popd.socket")
 local ssl = require("popd.ssl")
+local use = require("popd.use")
 
 local PIECE = 16384
 local HEAD_MAX = 65536 -- octets of a status line and header fields
@@ -75,39 +76,49 @@ end
 
 -- Requests -----------------------------------------------------------------------
 
-local function add_field(lines, name, value)
+local function check_field(name, value)
    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+%-.^_`|~]+$") then
-      error(("popd.http: %q is no header field's name"):format(tostring(name)), 5)
+      error(("popd.http: %q is no header field's name"):format(tostring(name)), 6)
    elseif type(value) ~= "string" and type(value) ~= "number" then
-      error(("popd.http: the header field %s is a %s, a text expected"):format(name, type(value)), 5)
+      error(("popd.http: the header field %s is a %s, a text expected"):format(name, type(value)), 6)
+   elseif tostring(value):find("[\r\n\0]") then
+      error(("popd.http: the header field %s holds a line end or NUL"):format(name), 6)
    end
-   value = tostring(value)
-   if value:find("[\r\n\0]") then
-      error(("popd.http: the header field %s holds a line end or NUL"):format(name), 5)
-   end
-   lines[#lines + 1] = name .. ": " .. value
 end
 
-local function add_given(lines, headers, seen)
+-- How long a request is decides where the next one begins.
+local function check_framing(name, value, body)
+   local lower = name:lower()
+   if lower == "transfer-encoding" then
+      error("popd.http: the body is sent by its length; there is no Transfer-Encoding", 6)
+   elseif lower == "content-length" and tonumber(value) ~= #(body or "") then
+      error("popd.http: the header field Content-Length is not the body's length", 6)
+   end
+end
+
+-- Calls f with each name and value; a value may be an array.
+local function each_field(headers, f, ...)
    for name, value in pairs(headers) do
       for _, one in ipairs(type(value) == "table" and value or { value }) do
-         add_field(lines, name, one)
+         f(name, one, ...)
       end
-      seen[tostring(name):lower()] = true
    end
 end
 
 local function compose(target, request)
    local lines, seen = { ("%s %s HTTP/1.1"):format(request.method, target.path) }, {}
-   add_given(lines, request.headers, seen)
+   each_field(request.headers, function(name, value)
+      seen[name:lower()] = true
+      lines[#lines + 1] = name .. ": " .. value
+   end)
    if not seen.host then
       table.insert(lines, 2, "Host: " .. place_of(target))
    end
    if target.user and not seen.authorization then
-      add_field(lines, "Authorization", "Basic " .. core.base64(target.user))
+      lines[#lines + 1] = "Authorization: Basic " .. core.base64(target.user)
    end
    if not seen["content-length"] and (request.body or request.method == "POST" or request.method == "PUT") then
-      add_field(lines, "Content-Length", #(request.body or ""))
+      lines[#lines + 1] = "Content-Length: " .. #(request.body or "")
    end
    return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (request.body or "")
 end
@@ -159,6 +170,17 @@ function Input:line(most)
    end
 end
 
+-- The line end behind a chunk.
+function Input:line_end()
+   while self.buffer == "" or self.buffer == "\r" do
+      if not self:fill() then
+         fail("the answer ends in the middle")
+      end
+   end
+   local behind = self.buffer:match("^\r?\n()")
+   self.buffer = self.buffer:sub(behind or fail("the answer has a chunk of another size than it told"))
+end
+
 -- n octets into a list of parts.
 function Input:octets(n, parts)
    while n > 0 do
@@ -180,11 +202,11 @@ local function read_fields(input)
       if line == "" then
          return headers
       end
-      local name, value = line:match("^([^%s:]+):%s*(.-)%s*$")
+      local name, value = line:match("^([^%s:]+):%s*(.*)$")
       if not name then
          fail("the answer has a header field that is none")
       end
-      name = name:lower()
+      name, value = name:lower(), value:match("^.*%S") or "" -- not "(.-)%s*$", which looks again at each blank
       headers[name] = headers[name] and headers[name] .. ", " .. value or value
    end
 end
@@ -192,13 +214,13 @@ end
 local function read_head(input)
    while true do
       local line = input:line(HEAD_MAX)
-      local version, status, reason = line:match("^HTTP/1%.(%d) (%d%d%d) ?(.*)$")
-      if not version then
+      local version, status, reason = line:match("^HTTP/1%.(%d) (%d%d%d)(.*)$")
+      if not version or reason:find("^[^ ]") then
          fail("the answer is no HTTP")
       end
       local headers = read_fields(input)
       if status:sub(1, 1) ~= "1" then
-         return { status = math.tointeger(tonumber(status)), reason = reason, headers = headers }, version ~= "0"
+         return { status = math.tointeger(tonumber(status)), reason = reason:sub(2), headers = headers }, version ~= "0"
       end
    end
 end
@@ -212,7 +234,8 @@ end
 local function read_chunks(input, max)
    local parts, sum = {}, 0
    while true do
-      local hex = input:line(LINE_MAX):match("^0*(%x+)%s*;?")
+      local line = input:line(LINE_MAX)
+      local hex = line:match("^0*(%x+)[ \t]*$") or line:match("^0*(%x+)[ \t]*;")
       if not hex or #hex > 15 then
          fail("the answer has a chunk without a size, or one that is too large")
       end
@@ -224,21 +247,18 @@ local function read_chunks(input, max)
          return parts
       end
       input:octets(size, parts)
-      if input:line(2) ~= "" then
-         fail("the answer has a chunk of another size than it told")
-      end
+      input:line_end()
    end
 end
 
 local function read_rest(input, max)
-   local parts, sum = { input.buffer }, #input.buffer
-   input.buffer = ""
-   while input:fill() do
+   local parts, sum = {}, 0
+   repeat
       sum = sum + #input.buffer
       check_length(sum, max)
       parts[#parts + 1] = input.buffer
       input.buffer = ""
-   end
+   until not input:fill()
    return parts
 end
 
@@ -248,13 +268,13 @@ local function length_of(headers)
    if not told then
       return nil
    end
-   local first = told:match("^(%d+)$") or told:match("^(%d+),")
+   local first = told:match("^[^,%s]*")
    for one in told:gmatch("[^,%s]+") do
       if one ~= first then
          fail("the answer tells two lengths")
       end
    end
-   return math.tointeger(tonumber(first)) or fail("the answer's length is no number")
+   return first:find("^%d+$") and math.tointeger(tonumber(first)) or fail("the answer's length is no number")
 end
 
 -- Its body, and whether the connection may serve again (RFC 9112, section 6.3).
@@ -267,7 +287,7 @@ local function read_body(input, method, answer, max)
    if coding and coding:lower() ~= "chunked" then
       fail(("the answer is encoded in a way that is not known here (%s)"):format(coding))
    elseif coding then
-      return table.concat(read_chunks(input, max)), true
+      return table.concat(read_chunks(input, max)), headers["content-length"] == nil
    end
    local length = length_of(headers)
    if not length then
@@ -344,7 +364,7 @@ local function connect(target, options, deadline)
 end
 
 -- One try over a connection: the answer; or nil, why, and whether nothing came at all.
-local function exchange(sock, target, request, deadline)
+local function exchange(sock, request, deadline)
    local input = setmetatable({ sock = sock, deadline = deadline, buffer = "" }, Input)
    local ok, answer = pcall(function()
       sock:settimeout(nil, "t")
@@ -358,8 +378,8 @@ local function exchange(sock, target, request, deadline)
       local whole
       found.body, whole = read_body(input, request.method, found, request.max)
       local word = (found.headers.connection or ""):lower()
-      found.lasts = sent and whole and input.buffer == "" and (lasts and not word:find("close") or
-         word:find("keep%-alive", 1) ~= nil)
+      found.lasts = sent and whole and input.buffer == "" and not word:find("close", 1, true)
+         and (lasts or word:find("keep-alive", 1, true) ~= nil)
       return found
    end)
    if ok then
@@ -385,7 +405,7 @@ local function run(target, request, deadline)
          return nil, why
       end
       local answer, unread
-      answer, why, unread = exchange(sock, target, request, deadline)
+      answer, why, unread = exchange(sock, request, deadline)
       if answer then
          if answer.lasts then
             keep(key, sock)
@@ -424,16 +444,22 @@ local function check(url, options)
    if options.method and not options.method:find("^%u+$") then
       error("popd.http: a method is of capital letters", 3)
    end
+   each_field(options.headers or {}, function(name, value)
+      check_field(name, value)
+      check_framing(name, value, options.body)
+   end)
 end
 
 -- A request that is redirected elsewhere takes no secrets along.
-local function without_secrets(headers)
+local SECRETS = { authorization = true, cookie = true, ["proxy-authorization"] = true, host = true }
+
+-- What a body's header fields are called.
+local BODY = { ["content-length"] = true, ["content-type"] = true, ["content-encoding"] = true }
+
+local function without(set, headers)
    local left = {}
    for name, value in pairs(headers) do
-      local lower = tostring(name):lower()
-      if lower ~= "authorization" and lower ~= "cookie" and lower ~= "host" then
-         left[name] = value
-      end
+      left[name] = not set[name:lower()] and value or nil
    end
    return left
 end
@@ -447,16 +473,38 @@ local function redirected(target, request, answer)
       return nil, "a redirect leads from https to http"
    end
    if new.host ~= target.host or new.port ~= target.port or new.scheme ~= target.scheme then
-      request.headers = without_secrets(request.headers)
+      request.headers = without(SECRETS, request.headers)
+   else
+      new.user = new.user or target.user
    end
    if answer.status == 303 or answer.status < 303 and request.method == "POST" then
       request.method, request.body = request.method == "HEAD" and "HEAD" or "GET", nil
+      request.headers = without(BODY, request.headers)
    end
    return new
 end
 
 local function told(target, why)
    return nil, ("%s://%s: %s"):format(target.scheme, place_of(target), why)
+end
+
+-- Follows redirects; what it returns is popd.http's.
+local function request_all(target, request, options)
+   local deadline = core.now() + (options.timeout or 30)
+   for left = options.redirects or 0, 0, -1 do
+      local answer, why = run(target, request, deadline)
+      if not answer then
+         return told(target, why)
+      elseif left < 1 or not (MOVED[answer.status] and answer.headers.location) then
+         return answer
+      end
+      local new
+      new, why = redirected(target, request, answer)
+      if not new then
+         return told(target, why)
+      end
+      target = new
+   end
 end
 
 --- Makes a request and waits for its answer.
@@ -488,22 +536,7 @@ local function http(url, options)
       method = options.method or options.body and "POST" or "GET", headers = options.headers or {}, body = options.body,
       max = options.max or 10485760, verify = options.verify ~= false, ca = options.ca,
    }
-   local deadline = core.now() + (options.timeout or 30)
-   for left = options.redirects or 0, 0, -1 do
-      local answer
-      answer, why = run(target, request, deadline)
-      if not answer then
-         return told(target, why)
-      elseif left == 0 or not (MOVED[answer.status] and answer.headers.location) then
-         return answer
-      end
-      local new
-      new, why = redirected(target, request, answer)
-      if not new then
-         return told(target, why)
-      end
-      target = new
-   end
+   return use.run(request_all, target, request, options)
 end
 
 return http

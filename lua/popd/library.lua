@@ -1,5 +1,9 @@
 --- Libraries that were written for LuaSocket, on popd's sockets.
 -- @module popd.library
+local https = require("popd.https")
+local socket = require("popd.socket")
+local ssl = require("popd.ssl")
+
 local library = {}
 
 -- What libraries get in place of their own: by name, what makes it.
@@ -16,12 +20,12 @@ end
 
 for _, name in ipairs { "socket", "socket.core" } do
    ours[name] = function()
-      return copy(require("popd.socket"))
+      return copy(socket)
    end
 end
 
 ours["socket.unix"] = function()
-   local unix = require("popd.socket").unix
+   local unix = socket.unix
    return setmetatable({ stream = unix, tcp = unix }, {
       __call = function()
          return unix()
@@ -30,12 +34,10 @@ ours["socket.unix"] = function()
 end
 
 function ours.ssl()
-   return copy(require("popd.ssl"))
+   return copy(ssl)
 end
 
-ours["ssl.https"] = function(load)
-   return require("popd.https")(load)
-end
+ours["ssl.https"] = https
 
 local standard = {
    _G = true, package = true, coroutine = true, table = true, io = true, os = true, string = true, math = true,
@@ -78,12 +80,11 @@ local function adopt(loader)
 end
 
 local function load_library(name)
-   if standard[name] or name == "popd" or name:find("^popd%.") or package.preload[name] then
-      return require(name)
-   end
    local value
    if ours[name] then
       value = ours[name](library.require)
+   elseif standard[name] or name == "popd" or name:find("^popd%.") or package.preload[name] then
+      return require(name)
    else
       local loader, extra = find(name)
       adopt(loader)

@@ -1,16 +1,13 @@
 --- What callbacks share: one at a time (`popd.mutex`), or some of a kind (`popd.pool`).
+--
+-- What a callback holds is given back however it ends.  That is a ward's work (see
+-- `core.ward`): a task of its own, since a callback whose time or budget is up
+-- can do nothing any more.
 -- @module popd.share
 local core = require("popd.core")
+local use = require("popd.use")
 
 local share = {}
-
--- The error of a function that was lent something keeps the place where it was raised.
-local function trace(err)
-   if type(err) ~= "string" or err:find("\nstack traceback:\n", 1, true) then
-      return err
-   end
-   return debug.traceback(err, 2)
-end
 
 local function check_function(what, f)
    if type(f) ~= "function" then
@@ -20,40 +17,33 @@ end
 
 -- Queues ------------------------------------------------------------------------
 
--- Those who wait, the first come first.  What one is handed is at `given`.
+-- Those who wait, the first come first.
 local function new_queue()
    return { first = 1, last = 0 }
 end
 
-local function hand(queue, value)
+-- The first who still waits, taken out; nil: nobody does.
+local function next_waiter(queue)
    while queue.first <= queue.last do
       local waiter = queue[queue.first]
       queue[queue.first] = nil
       queue.first = queue.first + 1
       if not waiter.gone then
-         waiter.given = value
-         waiter.latch:fire()
-         return true
+         return waiter
       end
    end
-   return false
 end
 
--- Waits until something is handed over.  Where the wait is broken off, what was
--- handed over at that very moment goes to `back`.
-local function wait(queue, back)
-   local waiter = { latch = core.latch() }
+-- Waits to be taken out.  Broken off, it raises; what was handed over at that very
+-- moment is given back by the waiter's ward.
+local function wait(queue, waiter)
+   waiter.latch = core.latch()
    queue.last = queue.last + 1
    queue[queue.last] = waiter
-   local ok, fired, why = pcall(waiter.latch.wait, waiter.latch)
-   if ok and fired then
-      return waiter.given
+   local fired, why = waiter.latch:wait()
+   if not fired then
+      error(("popd: nobody is left who could end this wait (%s)"):format(why), 0)
    end
-   waiter.gone = true
-   if waiter.given ~= nil then
-      back(waiter.given)
-   end
-   error(ok and ("popd: nobody is left who could end this wait (%s)"):format(why) or fired, 0)
 end
 
 -- Mutexes -----------------------------------------------------------------------
@@ -62,35 +52,44 @@ local Mutex = {}
 Mutex.__index = Mutex
 Mutex.__name = "popd.mutex"
 
-local function release(self)
-   if not hand(self.queue, true) then
-      self.held = false
+-- Gives it up, whether it was held or waited for.
+local function leave(self, turn)
+   turn.gone = true
+   if turn.use then
+      use.finish(turn.use, turn.ok)
+   end
+   if self.holder == turn then
+      local waiter = next_waiter(self.queue)
+      self.holder = waiter
+      if waiter then
+         waiter.latch:fire()
+      end
    end
 end
 
-local function released(self, ok, ...)
-   release(self)
-   if not ok then
-      error((...), 0)
-   end
+local function left(self, turn, ward, ...)
+   ward:disarm()
+   turn.ok = true
+   leave(self, turn)
    return ...
 end
 
 --- Runs f while nobody else runs anything by this mutex; who comes meanwhile waits, in order.
+-- A socket that f used is closed for others where f raises.
 -- @func f
 -- @param ... its arguments
 -- @return what f returns; what it raises is raised
 function Mutex:with(f, ...)
    check_function("mutex:with", f)
-   if self.held then
-      wait(self.queue, function()
-         release(self)
-      end)
+   local turn = { ok = false }
+   local ward <close> = core.ward(leave, self, turn)
+   if self.holder then
+      wait(self.queue, turn)
+   else
+      self.holder = turn
    end
-   self.held = true
-   return core.finally(f, trace, function(...)
-      return released(self, ...)
-   end, ...)
+   turn.use = use.begin()
+   return left(self, turn, ward, f(...))
 end
 
 --- Makes a mutex: `mutex:with(f, …)`.
@@ -99,7 +98,7 @@ end
 -- local one = popd.mutex()
 -- one:with(function() … end)   -- may wait; the others come after it
 function share.mutex()
-   return setmetatable({ queue = new_queue(), held = false }, Mutex)
+   return setmetatable({ queue = new_queue() }, Mutex)
 end
 
 -- Pools --------------------------------------------------------------------------
@@ -108,7 +107,7 @@ local Pool = {}
 Pool.__index = Pool
 Pool.__name = "popd.pool"
 
-local SLOT = {} -- handed over in place of a client: one may be opened
+local SLOT = {} -- lent in place of a client: one may be opened
 
 local function close_client(self, client)
    if self.shut then
@@ -119,17 +118,26 @@ local function close_client(self, client)
    end
 end
 
+-- To the one who waits longest, if anybody does.
+local function hand(self, client)
+   local waiter = next_waiter(self.queue)
+   if waiter then
+      waiter.client = client
+      waiter.latch:fire()
+   end
+   return waiter ~= nil
+end
+
 -- One client less: another may be opened.
 local function free_slot(self)
-   self.count = self.count - 1
-   if hand(self.queue, SLOT) then
-      self.count = self.count + 1
+   if not hand(self, SLOT) then
+      self.count = self.count - 1
    end
 end
 
 local function discard(self, client)
+   free_slot(self) -- first: closing may take its time
    close_client(self, client)
-   free_slot(self)
 end
 
 local sweep
@@ -153,11 +161,9 @@ function sweep(self)
 end
 
 local function give_back(self, client)
-   if client == SLOT then
-      return free_slot(self)
-   elseif self.closed then
+   if self.closed then
       return discard(self, client)
-   elseif not hand(self.queue, client) then
+   elseif not hand(self, client) then
       self.free[#self.free + 1] = { client = client, since = core.now() }
       if self.idle then
          sweep_later(self)
@@ -165,52 +171,49 @@ local function give_back(self, client)
    end
 end
 
-local function open_client(self)
-   local ok, client, why = xpcall(self.open, trace)
-   if ok and client then
-      return client
+-- The end of a loan.
+local function settle(self, loan)
+   local client, clean = loan.client, not loan.used
+   loan.gone, loan.client = true, nil
+   if loan.use then
+      clean = use.finish(loan.use, loan.ok) or clean
    end
-   free_slot(self)
-   error(ok and ("popd.pool: open failed: %s"):format(tostring(why)) or client, 0)
+   if client == SLOT then
+      free_slot(self)
+   elseif client ~= nil then
+      (clean and give_back or discard)(self, client)
+   end
 end
 
-local function take(self)
-   local free = table.remove(self.free)
-   if free then
-      return free.client
-   end
-   if self.count < self.max then
-      self.count = self.count + 1
-      return open_client(self)
-   end
-   local given = wait(self.queue, function(value)
-      give_back(self, value)
-   end)
-   return given == SLOT and open_client(self) or given
-end
-
--- Whether the client is not used again; its place is free in either case.
-local function took_back(self, client, ok)
-   if ok and not self.closed then
-      give_back(self, client)
-      return false
-   end
-   free_slot(self)
-   return true
-end
-
--- The client is closed where that may wait, and may be stopped.
-local function returned(self, client, is_left, ok, ...)
-   if is_left then
-      close_client(self, client)
-   end
-   if not ok then
-      error((...), 0)
-   end
+local function settled(self, loan, ward, ...)
+   ward:disarm()
+   loan.ok = true
+   settle(self, loan)
    return ...
 end
 
---- Lends a client to f; waits while all are lent.  One whose use raised is closed and not lent again.
+-- Has loan.client be a client, or SLOT.
+local function take(self, loan)
+   local free = table.remove(self.free)
+   if free then
+      loan.client = free.client
+   elseif self.count < self.max then
+      self.count, loan.client = self.count + 1, SLOT
+   else
+      wait(self.queue, loan)
+   end
+end
+
+local function open(self, loan)
+   local client, why = self.open()
+   if not client then
+      error(("popd.pool: open failed: %s"):format(tostring(why)), 0)
+   end
+   loan.client = client
+end
+
+--- Lends a client to f; waits while all are lent.  One whose use raised is closed and not lent again, and so is one
+-- whose socket was closed or on which an answer may still come.
 -- @func f called with the client
 -- @param ... further arguments of f
 -- @return what f returns; what it raises is raised
@@ -219,10 +222,18 @@ function Pool:with(f, ...)
    if self.closed then
       error("pool:with: the pool is closed", 2)
    end
-   local client = take(self)
-   return returned(self, client, core.finally(f, trace, function(...)
-      return took_back(self, client, (...)), ...
-   end, client, ...))
+   local loan = { ok = false }
+   local ward <close> = core.ward(settle, self, loan)
+   take(self, loan)
+   if self.closed then
+      error("pool:with: the pool is closed", 2)
+   end
+   loan.use = use.begin()
+   if loan.client == SLOT then
+      open(self, loan)
+   end
+   loan.used = true
+   return settled(self, loan, ward, f(loan.client, ...))
 end
 
 --- Closes the clients that nobody uses, and the others once they are given back.

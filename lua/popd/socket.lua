@@ -8,15 +8,16 @@
 -- `dohandshake` in LuaSec's manner (see `popd.ssl`), and these rules, so that no
 -- answer reaches a session that it was not for:
 --
---   * one callback at a time uses a socket; a second use while the first waits
---     raises "socket in use";
+--   * one callback at a time uses a socket: until it ends, another session's use
+--     raises "socket in use" (as any second one does while the first waits);
 --   * a socket whose wait was broken off (by `callback_timeout`, say) is closed;
---   * where a wait timed out, or octets were left unread, only the same session
---     goes on with the socket; any other finds it closed;
+--   * where a wait timed out, a callback failed, or octets were left unread, only the
+--     same session goes on with the socket; any other finds it closed;
 --   * who receives on a socket on which another session has sent, and has read
 --     nothing since, gets "socket in use" and the socket is closed.
 --
--- `popd.pool` shares sockets among sessions.
+-- `popd.pool` shares sockets among sessions: there a loan ends earlier than its
+-- callback.
 -- @module popd.socket
 -- @usage
 -- local socket = require "popd.socket"
@@ -24,10 +25,13 @@
 -- assert(c:send("PING\r\n"))
 -- print(c:receive())      --> +PONG
 local core = require("popd.core")
+local use = require("popd.use")
 
 local socket = { _VERSION = "popd.socket, as LuaSocket 3", BLOCKSIZE = 2048, _SETSIZE = math.maxinteger }
 
 local PIECE = 65536 -- octets taken at a time
+local FULL = 0.01 -- seconds between two looks at a Unix socket whose queue is full
+local FOREVER = 1e9 -- seconds: the most that a wait takes
 
 -- Time ------------------------------------------------------------------------
 
@@ -37,18 +41,25 @@ local function patience(self, started)
    if self.block then
       left = left and math.min(left, self.block) or self.block
    end
-   return left and math.max(left, 0)
+   return left and math.min(math.max(left, 0), FOREVER)
 end
 
 -- Use --------------------------------------------------------------------------
 
-local IN_USE = "socket in use: another callback waits on it; share sockets by popd.pool or popd.mutex"
+-- What a socket knows of its use: `busy`, somebody waits on it; `use` (see popd.use);
+-- `party`, who used it last; `owed`, a wait of that one ("r", "w") timed out; `soiled`, and yet it
+-- went on sending, so that answers come late for good; `asker`, who has sent and read nothing since.
+
+local IN_USE = "socket in use: another callback uses it; share sockets by popd.pool or popd.mutex"
 local UNREAD = "socket in use: another session has sent on it and not read the answer; it is closed now. "
    .. "Share sockets by popd.pool"
 
+local NOT_CONNECTED = "Transport endpoint is not connected"
+local NOT_SECURE = "the TLS handshake is not done"
+
 local function drop(self)
    local raw = self.raw
-   self.raw, self.owed, self.asker = nil, nil, nil
+   self.raw, self.owed, self.soiled, self.asker = nil, nil, nil, nil
    if raw then
       local received, sent = raw:counts()
       self.received, self.sent = self.received + received, self.sent + sent
@@ -58,41 +69,58 @@ end
 
 -- A script's main chunk is no session: what it began anybody may go on with.
 local MAIN = 0
+local SEVERAL = -1 -- sessions that have sent
 
--- Begins an operation: the core's socket, or nil and "closed".
-local function enter(self, receives)
-   if self.busy then
-      error(IN_USE, 3)
+local function check_use(self, level)
+   if self.busy or use.is_foreign(self, core.party()) then
+      error(IN_USE, level + 1)
    end
+end
+
+-- Whether an answer may be on its way that is not for who comes now.
+local function is_stale(self, raw, party)
+   return self.party ~= party and self.party ~= MAIN and (self.owed or self.soiled or raw:pending())
+end
+
+-- Begins an operation: the core's socket, or nil and the reason.  Where TLS is
+-- meant no data leave, or are taken, in the clear.
+local function enter(self, receives, handshake)
+   check_use(self, 3)
    local raw, party = self.raw, core.party()
    if not raw then
       return nil, "closed"
+   elseif not self.connected then
+      return nil, NOT_CONNECTED
+   elseif self.context and not (self.secured or handshake) then
+      return nil, NOT_SECURE
+   elseif is_stale(self, raw, party) then
+      drop(self)
+      return nil, "closed"
+   elseif receives and self.asker and self.asker ~= party then
+      drop(self)
+      error(UNREAD, 3)
    end
-   if self.connected and self.party ~= party and self.party ~= MAIN then
-      if self.owed or raw:pending() then -- an answer that is not for who comes now
-         drop(self)
-         return nil, "closed"
-      elseif receives and self.asker and self.asker ~= party then
-         drop(self)
-         error(UNREAD, 3)
-      end
-   end
-   self.party, self.owed = party, nil
+   self.party = party
+   use.touch(self, party)
    return raw
 end
 
--- Waits for the socket: true, or nil and "timeout".  A wait that is broken off
--- leaves an answer on its way: the socket is of no more use.
-local function wait(self, mode, started)
-   local seconds = patience(self, started)
+-- Calls a function that waits.  A wait that is broken off leaves an answer on its
+-- way: the socket is of no more use.
+local function pause(self, f, ...)
    self.busy = true
-   local ok, ready, why = pcall(core.wait, self.raw:fd(), mode, seconds)
+   local ok, ready, why = pcall(f, ...)
    self.busy = false
    if not ok then
       drop(self)
       error(ready, 0)
    end
    return ready, why
+end
+
+-- Waits for the socket: true, or nil and "timeout".
+local function wait(self, mode, started)
+   return pause(self, core.wait, self.raw:fd(), mode, patience(self, started))
 end
 
 -- Calls a function of the core's socket until it has a result: it, or nil and why.
@@ -104,7 +132,7 @@ local function try(self, mode, started, f, ...)
       end
       local ready, why = wait(self, second or mode, started)
       if not ready then
-         self.owed = true
+         self.owed = mode
          return nil, why
       end
    end
@@ -121,8 +149,8 @@ function Tcp:__tostring()
    return ("%s{%s}: %p"):format(self.kind, self.raw and (self.connected and "client" or "master") or "closed", self)
 end
 
--- Dropped without close: the descriptor is closed all the same.
 function Tcp:__close()
+   check_use(self, 2)
    drop(self)
 end
 
@@ -199,6 +227,14 @@ local function dial(self, family, address, port, started)
    end
    local done
    done, why = raw:connect(address, port)
+   local deadline = core.now() + (patience(self, started) or FOREVER)
+   while why == "full" do
+      if core.now() >= deadline then
+         return nil, "timeout"
+      end
+      pause(self, core.sleep, FULL)
+      done, why = raw:connect(address, port)
+   end
    if done == false then
       local ready
       ready, why = wait(self, "w", started)
@@ -210,15 +246,22 @@ local function dial(self, family, address, port, started)
    return done, why
 end
 
+local function connected(self)
+   self.connected, self.party = true, core.party()
+   use.touch(self, self.party)
+   return 1
+end
+
 -- The core's socket is fresh for each address: one that failed is not used again.
 local function dial_any(self, list, port, started)
    local done, why
    for _, address in ipairs(list) do
       done, why = dial(self, family_of(address), address, port, started)
       if done then
-         self.connected, self.party = true, core.party()
-         self.raw:option("tcp-nodelay", 1)
-         return 1
+         if not (self.options and self.options["tcp-nodelay"]) then
+            self.raw:option("tcp-nodelay", 1)
+         end
+         return connected(self)
       end
       drop(self)
       if why == "timeout" then
@@ -230,9 +273,8 @@ end
 
 -- Connecting starts from nothing: what was open before is not gone on with.
 local function check_fresh(self)
-   if self.busy then
-      error(IN_USE, 3)
-   elseif self.connected then
+   check_use(self, 3)
+   if self.connected then
       return nil, self.raw and "already connected" or "closed"
    end
    return true
@@ -256,17 +298,12 @@ function methods:connect(host, port)
          drop(self)
          return nil, why
       end
-      self.connected, self.party = true, core.party()
-      return 1
+      return connected(self)
    end
    check_host("connect", host, 2)
    port = port_of("connect", port, 2)
-   self.busy = true
-   local ok, list, reason = pcall(addresses_of, self, host, started)
-   self.busy = false
-   if not ok then
-      error(list, 0)
-   elseif not list then
+   local list, reason = pause(self, addresses_of, self, host, started)
+   if not list then
       return nil, reason
    end
    self.host = host
@@ -287,7 +324,7 @@ function methods:bind(address, port)
       address = self.family == "inet6" and "::" or "0.0.0.0"
    end
    local list
-   list, why = addresses_of(self, address, core.now())
+   list, why = pause(self, addresses_of, self, address, core.now())
    if not list then
       return nil, why
    end
@@ -304,6 +341,22 @@ local function range_of(data, from, to)
    return math.max(from, 1), math.min(to, #data)
 end
 
+local function note_sending(self)
+   local party = self.party
+   self.soiled = self.soiled or self.owed == "r" or nil
+   if party ~= MAIN then
+      self.asker = (self.asker or party) == party and party or SEVERAL
+   end
+end
+
+-- Something was received: the answer has begun to be read.
+local function note_received(self, whole)
+   self.asker = nil
+   if whole and self.owed == "r" then
+      self.owed = nil
+   end
+end
+
 --- Sends octets.
 -- @string data
 -- @tparam[opt=1] integer from the first octet that is sent
@@ -318,11 +371,9 @@ function methods:send(data, from, to)
    local raw, why = enter(self, false)
    if not raw then
       return nil, why, from - 1
-   elseif not self.connected then
-      return nil, "Transport endpoint is not connected", from - 1
    end
    local started, at = core.now(), from
-   self.asker = self.asker or core.party() ~= MAIN and core.party() or nil
+   note_sending(self)
    while at <= to do
       local put
       put, why = try(self, "w", started, raw.send, data, at, to)
@@ -330,6 +381,9 @@ function methods:send(data, from, to)
          return nil, why, at - 1
       end
       at = at + put
+   end
+   if self.owed == "w" then
+      self.owed = nil
    end
    return at - 1
 end
@@ -339,7 +393,7 @@ local function gather(self, prefix, f)
    local parts = { prefix }
    local ok, why = f(parts)
    if parts[2] then
-      self.asker = nil
+      note_received(self, ok)
    end
    local all = table.concat(parts)
    if ok then
@@ -365,6 +419,9 @@ end
 
 local function receive_octets(self, raw, started, n)
    return function(parts)
+      if n == 0 and parts[1] == "" then -- LuaSocket's way to ask whether there is something
+         return try(self, "r", started, raw.receive, 0)
+      end
       while n > 0 do
          local piece, why = try(self, "r", started, raw.receive, math.min(n, PIECE))
          if not piece then
@@ -407,8 +464,6 @@ function methods:receive(pattern, prefix)
    local raw, why = enter(self, true)
    if not raw then
       return nil, why, prefix
-   elseif not self.connected then
-      return nil, "Transport endpoint is not connected", prefix
    end
    local started = core.now()
    if how then
@@ -428,7 +483,7 @@ function methods:read(n)
    local piece
    piece, why = try(self, "r", core.now(), raw.receive, n)
    if piece then
-      self.asker = nil
+      note_received(self, true)
       return piece
    end
    return nil, why ~= "closed" and why or nil
@@ -458,9 +513,7 @@ end
 --- Closes.  A second time does nothing.
 -- @treturn number 1
 function methods:close()
-   if self.busy then
-      error(IN_USE, 2)
-   end
+   check_use(self, 2)
    drop(self)
    return 1
 end
@@ -507,9 +560,20 @@ local switches = {
    keepalive = true, reuseaddr = true, reuseport = true, ["tcp-nodelay"] = true, ["ipv6-v6only"] = true,
 }
 
+local numbers = {
+   ["recv-buffer-size"] = true, ["send-buffer-size"] = true, ["tcp-keepidle"] = true, ["tcp-keepcnt"] = true,
+   ["tcp-keepintvl"] = true,
+}
+
+local function check_option(what, name)
+   if not (switches[name] or numbers[name] or name == "linger" or name == "error" and what == "getoption") then
+      error(("%s: there is no option '%s'"):format(what, tostring(name)), 3)
+   end
+end
+
 local function option_value(name, value)
    if name == "linger" then
-      return type(value) == "table" and (value.on and value.timeout or -1) or nil
+      return type(value) == "table" and (not value.on and -1 or math.tointeger(tonumber(value.timeout))) or nil
    elseif switches[name] then
       return value and 1 or 0
    end
@@ -522,6 +586,7 @@ end
 -- @param[opt=true] value
 -- @treturn number 1; or nil and the reason
 function methods:setoption(name, value)
+   check_option("setoption", name)
    local number = option_value(name, value == nil and true or value)
    if not number then
       error(("setoption: %s is no value for '%s'"):format(tostring(value), tostring(name)), 2)
@@ -529,7 +594,7 @@ function methods:setoption(name, value)
    if self.raw then
       local ok, why = self.raw:option(name, number)
       if not ok then
-         return nil, why == "Invalid argument" and ("there is no option '%s'"):format(tostring(name)) or why
+         return nil, why
       end
    end
    self.options = self.options or {}
@@ -541,6 +606,7 @@ end
 -- @string name
 -- @return it, as `setoption` takes it; or nil and the reason
 function methods:getoption(name)
+   check_option("getoption", name)
    local value, why
    if self.raw then
       value, why = self.raw:option(name)
@@ -607,20 +673,20 @@ end
 
 -- Speaks TLS from here on, with what popd.ssl made.
 local function secure(self, raw)
-   if self.secured then
+   if self.begun then
       return true
    elseif not self.context then
       return nil, "popd.ssl.wrap comes before dohandshake"
    end
    local ok, why = raw:secure(self.context, self.host)
-   self.secured = ok
+   self.begun = ok
    return ok, why
 end
 
 --- Shakes hands; the socket is one that `popd.ssl.wrap` returned.
 -- @treturn boolean true; or nil and the reason: `"timeout"`, what is wrong with the server's certificate, …
 function methods:dohandshake()
-   local raw, why = enter(self, true)
+   local raw, why = enter(self, true, true)
    if not raw then
       return nil, why
    end
@@ -629,7 +695,9 @@ function methods:dohandshake()
    if done then
       done, why = try(self, "r", core.now(), raw.handshake)
    end
-   if not done and why ~= "timeout" then
+   if done then
+      self.secured, self.owed = true, nil
+   elseif why ~= "timeout" then
       drop(self)
    end
    return done, why

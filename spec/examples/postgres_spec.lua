@@ -126,9 +126,10 @@ describe("the example postgres.lua", function()
       c = login(other)
       assert.is_true(refused(one))
       c:say("QUIT")
-      login(one)
+      c = login(one)
       assert.is_true(refused(other))
       first:stop() -- a SIGKILL
+      c:close()
       local n = 0
       while refused(other) do -- until the database has seen its connection's end
          n = n + 1

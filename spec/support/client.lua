@@ -128,6 +128,9 @@ local function new(sock)
    return self
 end
 
+--- Any connected socket of LuaSocket's, as a client: what a spec's own server has accepted, say.
+client.wrap = new
+
 --- A connection to a port of 127.0.0.1, or to a server's; the greeting is not
 -- read.  With `room`, octets, what the system buffers for it is kept small.
 function client.open(port, room)
