@@ -301,6 +301,12 @@ describe("popd-lua deliver", function()
          end)
       end
 
+      it("a name that looks like a flag is nobody, or somebody, behind --", function()
+         fails(67, "no name", deliver("a\n", "--store", store(), "--", "--store=maildir:" .. dir .. "/x"))
+         succeeds(deliver("a\n", "--store", store(), "--", "--user=root"))
+         assert.equal(1, #names(root .. "/--user=root/new"))
+      end)
+
       it("its input cannot be read", function()
          local words = { "sh", "-c", '"$@" <"$0"', dir, program.path(), "deliver" }
          local own = files.as_oneself()
