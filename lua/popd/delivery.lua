@@ -162,32 +162,38 @@ local function tell_quota(dir, size)
    end
 end
 
---- Puts a message into a Maildir that is there.
+--- Puts a message into a Maildir that is there.  Its octets are on the disk then; its
+-- name is once the directory was synced.
 -- @string dir
 -- @string message
 -- @string[opt] name its name in `new` or `cur`; absent: one of its own
 -- @string[opt="new"] sub the directory
--- @treturn boolean true, or nil, the reason and the error's name
+-- @treturn string its path; or nil, the reason and the error's name
 function delivery.put(dir, message, name, sub)
    local base = unique()
-   local tmp, target = dir .. "/tmp/" .. base, dir .. "/" .. (sub or "new")
+   local tmp = dir .. "/tmp/" .. base
    local ok, err, code = fs.write(tmp, message)
    if not ok then
       return nil, err, code
    end
-   local path = target .. "/" .. (name or ("%s,S=%d,W=%d"):format(base, #message, fs.octets_of(message)))
+   name = name or ("%s,S=%d,W=%d"):format(base, #message, fs.octets_of(message))
+   local path = ("%s/%s/%s"):format(dir, sub or "new", name)
    ok, err, code = fs.rename(tmp, path)
    if not ok then
       fs.unlink(tmp)
       return nil, err, code
    end
-   ok, err, code = fs.fsync(target)
+   tell_quota(dir, #message)
+   return path
+end
+
+-- Syncs the directory of a message, which is nobody's if that fails.
+local function settle(path, dir)
+   local ok, err, code = fs.fsync(dir)
    if not ok then
       fs.unlink(path)
-      return nil, err, code
    end
-   tell_quota(dir, #message)
-   return true
+   return ok, err, code
 end
 
 --- Makes what is missing of a Maildir.
@@ -222,10 +228,14 @@ function delivery.maildir(options)
       end
       local ok
       ok, err, code = make_maildir(dir, fixed)
+      local path
       if ok then
-         ok, err, code = delivery.put(dir, message)
+         path, err, code = delivery.put(dir, message)
       end
-      if not ok then
+      if path then
+         ok, err, code = settle(path, dir .. "/new")
+      end
+      if not path or not ok then
          return fail(err, code)
       end
       return true
@@ -270,11 +280,7 @@ local function put_numbered(dir, message)
    if not path then
       return nil, err, code
    end
-   ok, err, code = fs.fsync(dir)
-   if not ok then
-      fs.unlink(path)
-   end
-   return ok, err, code
+   return settle(path, dir)
 end
 
 -- The directory of a maildrop; nil, the reason, and the sort of failure.

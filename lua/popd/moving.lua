@@ -161,13 +161,19 @@ function moving.export(store, user, dir)
    for one in store.export(user, there) do
       local name, sub = name_of(one)
       if name then
-         ok, err = delivery.put(dir, one.message, name, sub)
-         if not ok then
-            return nil, err
+         local path, why = delivery.put(dir, one.message, name, sub)
+         if not path then
+            return nil, why
          end
          count.moved = count.moved + 1
       else
          table.insert(count.failed, one.uid .. ": no name for a file")
+      end
+   end
+   for _, sub in ipairs { "/new", "/cur" } do -- the names of all, at once
+      ok, err = fs.fsync(dir .. sub)
+      if not ok then
+         return nil, err
       end
    end
    return count
