@@ -370,6 +370,17 @@ local function add_mail(store, o, threads)
    end
 end
 
+-- What a thread says of a missing module is a list of all places where it is not.
+local function start(o)
+   local ok, threads = pcall(thread.new, "popd.sqlite_store", { threads = o.threads })
+   if ok then
+      return threads
+   elseif tostring(threads):find("module 'luasql.sqlite3' not found", 1, true) then
+      error("popd.sqlite needs LuaSQL's driver for SQLite (Debian: lua-sql-sqlite3; LuaRocks: luasql-sqlite3)", 3)
+   end
+   error(threads, 0)
+end
+
 --- Makes a back end.
 -- @tparam table options `file`: its path; `threads`: how many work on it (4);
 -- `lease`: for how many seconds a lock outlives a program that was killed (60);
@@ -382,7 +393,7 @@ end
 -- assert(store.add("joe", popd.scheme.make("SCRAM-SHA-256", "secret")))
 function sqlite.new(options)
    local o = check(options)
-   local threads = thread.new("popd.sqlite_store", { threads = o.threads })
+   local threads = start(o)
    local store = { secrets = o.secrets }
    add_users(store, o, threads)
    add_storage(store, o, threads)

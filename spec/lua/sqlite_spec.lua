@@ -423,6 +423,19 @@ describe("popd.sqlite", function()
    end)
 
    describe("new", function()
+      it("says what to install where the driver is missing", function()
+         local before = package.cpath
+         finally(function()
+            package.cpath = before
+         end)
+         package.cpath = before:match("[^;]*/build[^;]*") or before:match("[^;]+")
+         local ok, why = pcall(function()
+            return sqlite.new { file = file }, nil
+         end)
+         assert.is_false(ok)
+         assert.matches("sqlite_spec.lua:%d+: popd.sqlite needs LuaSQL's driver", why)
+      end)
+
       for _, case in ipairs {
          { nil, "a table of options" }, { {}, "a table of options" }, { { file = "" }, "path of a file" },
          { { file = "a", size = 1 }, "unknown option 'size'; there are: file, lease, secrets, threads" },
