@@ -152,6 +152,10 @@ ROUNDS = 7
 bench-large: all
 	@$(SPEC_ENV) $(LUA) bench/large.lua $(MESSAGES) $(ROUNDS)
 
+## make bench-sqlite  what a session costs with mail in memory, a Maildir, an SQLite file
+bench-sqlite: all
+	@$(SPEC_ENV) $(LUA) bench/sqlite.lua
+
 SECONDS = 600
 CLIENTS = 2000
 
@@ -248,6 +252,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting bench-large soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

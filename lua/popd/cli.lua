@@ -12,12 +12,17 @@ local usage = [==[
 usage: popd-lua [options] [script.lua [arguments]]
        popd-lua [options] --maildir DIR --users FILE
        popd-lua cert [--out DIR | --cert FILE --key FILE] [--days N] [--force] HOST...
-       popd-lua passwd [--scheme S] [--file FILE] NAME [MBOX]
+       popd-lua passwd [--scheme S] [--file FILE | --store sqlite:FILE [--user NAME]] NAME [MBOX]
        popd-lua check [--log LEVEL] store.lua [arguments]
+       popd-lua deliver --store STORE [--user NAME] [--from A] [--delivered-to A] MBOX <message
+       popd-lua import|export --store sqlite:FILE [--user NAME] NAME MAILDIR
 
 Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
-`cert` makes a key and a certificate for it, `passwd` an entry of the users' file;
-`check` tells what is wrong with the storage that a file returns.
+`cert` makes a key and a certificate for it, `passwd` an entry of the users' file, or
+a user of an SQLite file; `check` tells what is wrong with the storage that a file
+returns; `deliver` puts a message into a maildrop of a STORE, which is maildir:PATH,
+dbox:DIR or sqlite:FILE; `import` takes a Maildir over into a user's mail in an SQLite
+file, `export` does the reverse.
 
   --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
                      mbox, %n and %d for its parts around the '@'
@@ -50,7 +55,10 @@ local known = {
 }
 
 -- The first word names them; a script of that name is run as `./cert`.
-local commands = { cert = "popd.cert", check = "popd.checking", passwd = "popd.users" }
+local commands = {
+   cert = "popd.cert", check = "popd.checking", deliver = "popd.delivering", export = "popd.importing",
+   import = "popd.importing", passwd = "popd.users",
+}
 
 local fail = flags_of.fail
 
@@ -200,7 +208,7 @@ function cli.main(arg)
       io.write(usage)
       return 0
    elseif commands[arg[1]] then
-      return require(commands[arg[1]]).main(table.move(arg, 2, #arg, 1, {}))
+      return require(commands[arg[1]]).main(table.move(arg, 2, #arg, 1, {}), arg[1])
    end
    local flags, wrong = flags_of.parse(arg, 1, known)
    if not flags then

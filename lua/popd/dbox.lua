@@ -21,6 +21,7 @@
 -- local box = dbox.new { base = "/var/mail/boxes" }
 -- box.add("joe-box")
 -- popd.new { auth = users, storage = box }
+local delivery = require("popd.delivery")
 local fs = require("popd.fs")
 
 local dbox = {}
@@ -500,6 +501,15 @@ function dbox.new(options)
          return true
       end
       return nil, reason or err, left
+   end
+
+   --- Delivers a message, under the next number; see `popd.delivery`.
+   -- @string mbox
+   -- @param source a message handle
+   -- @tparam[opt] table how `from`, `to`
+   -- @treturn boolean true, or nil, the reason and the sort of failure
+   function box.deliver(mbox, source, how)
+      return delivery.dbox { base = base_dir() }(mbox, source, how)
    end
 
    if options.base then

@@ -43,6 +43,18 @@ local function drop(name)
    core.log("info", "serving as", { user = name })
 end
 
+--- Becomes that user at once, for a command that serves nobody but makes files.
+-- @string[opt] name root must say one, perhaps `root`
+-- @treturn string nil, or why it cannot
+function privilege.become(name)
+   local wrong = privilege.check(name, true)
+   if wrong or not name or core.user_id(name) == core.own_id() then
+      return wrong
+   end
+   local ok, err = core.drop(name)
+   return not ok and "--user: " .. err or nil
+end
+
 -- What is called each time before the loop turns, and when a server goes up
 -- while it turns.  Where the wrong user would serve it ends the program, which
 -- no `pcall` of a script can hide.

@@ -1,14 +1,16 @@
---- The command `popd-lua passwd`: an entry of the users' file.
+--- The command `popd-lua passwd`: an entry of the users' file, or a user of a store.
 -- @module popd.users
 local core = require("popd.core")
 local flags = require("popd.flags")
 local fs = require("popd.fs")
 local passwd = require("popd.passwd")
+local privilege = require("popd.privilege")
 local scheme = require("popd.scheme")
+local stores = require("popd.stores")
 
 local users = {}
 
-local known = { ["--scheme"] = "scheme", ["--file"] = "file" }
+local known = { ["--scheme"] = "scheme", ["--file"] = "file", ["--store"] = "store", ["--user"] = "user" }
 
 local DEFAULT_SCHEME = "SCRAM-SHA-256"
 
@@ -185,9 +187,49 @@ function users.set(file, name, stored, mbox)
    return ok, err
 end
 
+-- What is wrong with a store's words, or nil.
+local function check_store(given, mbox)
+   if not given.store then
+      return given.user and "passwd: --user goes with --store" or nil
+   end
+   local kind, why = stores.split(given.store)
+   return not kind and "passwd: " .. why
+      or kind ~= "sqlite" and "passwd: users are in --store sqlite:FILE"
+      or (given.file or mbox) and "passwd: --store takes no --file and no mbox" or nil
+end
+
+-- Adds the user to a store, which is made where it is absent, or changes the password.
+local function set_in_store(given, name, stored)
+   local _, file = stores.split(given.store)
+   local ok, store = pcall(require("popd.sqlite").new, { file = file, threads = 1 })
+   if not ok then
+      return nil, (tostring(store):gsub("\nstack traceback:.*$", ""))
+   end
+   local names, err = store.users()
+   if not names then
+      return nil, err
+   end
+   for _, one in ipairs(names) do
+      if one == name then
+         return store.password(name, stored)
+      end
+   end
+   return store.add(name, stored)
+end
+
 local function failed(text)
    io.stderr:write("popd-lua: passwd: ", text, "\n")
    return 1
+end
+
+-- Puts what is stored where it belongs.
+local function keep(given, name, stored, mbox)
+   if given.store then
+      return set_in_store(given, name, stored)
+   elseif given.file then
+      return users.set(given.file, name, stored, mbox)
+   end
+   return io.write(entry(name, stored, mbox), "\n")
 end
 
 --- Runs the command.
@@ -201,8 +243,13 @@ function users.main(words)
    local name, mbox = words[given.rest], words[given.rest + 1]
    wrong = check_name(name) or mbox and check_field("an mbox", mbox)
       or words[given.rest + 2] and "passwd: one name and one mbox; the password is never an argument"
+      or check_store(given, mbox)
    if wrong then
       return flags.fail(wrong)
+   end
+   wrong = given.store and privilege.become(given.user)
+   if wrong then
+      return failed(wrong)
    end
    local password, stored, ok, err
    password, err = ask(name)
@@ -213,11 +260,7 @@ function users.main(words)
    if not stored then
       return failed(err)
    end
-   if not given.file then
-      io.write(entry(name, stored, mbox), "\n")
-      return 0
-   end
-   ok, err = users.set(given.file, name, stored, mbox)
+   ok, err = keep(given, name, stored, mbox)
    return ok and 0 or failed(err)
 end
 

@@ -238,6 +238,37 @@ describe("popd-lua passwd", function()
       end)
    end)
 
+   describe("with --store", function()
+      local function on_database(name, f)
+         it(name, function()
+            if not pcall(require, "luasql.sqlite3") then
+               return pending("LuaSQL's sqlite3 driver is not installed")
+            end
+            local store = "sqlite:" .. dir .. "/mail.db"
+            f(require("popd.sqlite").new { file = dir .. "/mail.db", threads = 1 }, function(password, ...)
+               local own = files.as_oneself()
+               table.move({ ... }, 1, select("#", ...), #own + 1, own)
+               return enter(password, "--store", store, table.unpack(own))
+            end)
+         end)
+      end
+
+      on_database("makes the file, adds a user, then changes the password", function(store, enter_there)
+         for _, password in ipairs { "first", "second" } do
+            assert.same({ 0, "", "" }, { enter_there(password, "o'neil@example.org") })
+            assert.is_true(scheme.verify((store.lookup("o'neil@example.org")), password))
+         end
+         assert.same({ "o'neil@example.org" }, store.users())
+      end)
+
+      on_database("says what is wrong with the file", function(_, enter_there)
+         files.put(dir .. "/mail.db", ("no database\n"):rep(100))
+         local status, out, err = enter_there("secret", "joe")
+         assert.same({ 1, "" }, { status, out })
+         contains(err, "/mail.db: file is not a database")
+      end)
+   end)
+
    -- standard input       arguments                   status  what it says
    local wrong = {
       { "secret",            {},                         2, "whose password?" },
@@ -250,6 +281,10 @@ describe("popd-lua passwd", function()
       { "secret",            { "joe", "box", "hush" },   2, "the password is never an argument" },
       { "secret",            { "--password=x", "joe" },  2, "unknown option --password" },
       { "secret",            { "--scheme" },             2, "--scheme needs a value" },
+      { "secret",            { "--store", "x", "joe" },  2, "none of maildir:PATH" },
+      { "secret",            { "--store", "dbox:/x", "joe" }, 2, "--store sqlite:FILE" },
+      { "secret",            { "--store=sqlite:/x", "joe", "box" }, 2, "no --file and no mbox" },
+      { "secret",            { "--user", "x", "joe" },   2, "--user goes with --store" },
       { "",                  { "joe" },                  1, "standard input has no line" },
       { "\n",                { "joe" },                  1, "the password is empty" },
       { "a\0b\n",            { "joe" },                  1, "cannot hold NUL" },
