@@ -18,7 +18,7 @@
 local core = require("popd.core")
 local fs = require("popd.fs")
 local handle = require("popd.handle")
-local mailroot = require("popd.mailroot")
+local roots = require("popd.root")
 
 local delivery = {}
 
@@ -209,16 +209,16 @@ end
 -- @treturn func
 function delivery.maildir(options)
    local root = options.root
-   local wrong = mailroot.check(root)
+   local wrong = roots.fault(root)
    if wrong then
       error("delivery.maildir: " .. wrong, 2)
    end
-   local fixed = mailroot.fixed_part(root)
+   local fixed = roots.fixed_part(root)
    if fixed == root:gsub("%%%%", "%%"):gsub("([^/])/*$", "%1") then
       fixed = fixed:match("^(.*[^/])/+[^/]*$") or fixed:sub(1, 1) == "/" and "/" or "."
    end
    return function(mbox, source, how)
-      local dir, why = mailroot.expand(root, mbox)
+      local dir, why = roots.expand(root, mbox)
       if not dir then
          return nil, why, "NOUSER"
       end
@@ -285,7 +285,7 @@ end
 
 -- The directory of a maildrop; nil, the reason, and the sort of failure.
 local function find_box(base, root, mbox)
-   local dir, why = mailroot.expand(root, mbox)
+   local dir, why = roots.expand(root, mbox)
    if not dir then
       return nil, why, "NOUSER"
    end
@@ -301,7 +301,7 @@ end
 -- @tparam table options `base`, the directory that has them
 -- @treturn func
 function delivery.dbox(options)
-   local root = mailroot.literal(options.base) .. "/%s"
+   local root = roots.literal(options.base) .. "/%s"
    return function(mbox, source, how)
       local dir, err, sort = find_box(options.base, root, mbox)
       if not dir then

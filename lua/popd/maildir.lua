@@ -21,8 +21,10 @@
 local core = require("popd.core")
 local fs = require("popd.fs")
 local lists = require("popd.lists")
-local mail = require("popd.core").mail
+local roots = require("popd.root")
 local uidl = require("popd.uidl")
+
+local mail = core.mail
 
 local maildir = {}
 
@@ -76,53 +78,15 @@ local function check(options)
          error(("maildir.new: option '%s' takes a %s"):format(name, OPTIONS[name]), 3)
       end
    end
-   local root = options.root
-   if not root or root == "" then
+   if not options.root or options.root == "" then
       error("maildir.new: option 'root' is missing", 3)
-   elseif root:find("\0") or options.lock and options.lock:find("\0") then
-      error("maildir.new: a path cannot contain NUL", 3)
-   elseif root:gsub("%%[snd%%]", ""):find("%", 1, true) then
-      error("maildir.new: option 'root' knows %s, %n, %d and %%", 3)
+   end
+   local wrong = roots.fault(options.root)
+      or options.lock and options.lock:find("\0") and "a path cannot contain NUL"
+   if wrong then
+      error("maildir.new: " .. wrong, 3)
    end
    check_choices(options)
-end
-
--- The directory in front of the first part that differs between maildrops.
-local function fixed_part(root)
-   local plain = root:gsub("%%%%", "\0")
-   local at = plain:find("%", 1, true)
-   if at then
-      plain = plain:sub(1, at - 1):match("^.*/") or "./"
-   end
-   return (plain:gsub("\0", "%%"):gsub("([^/])/*$", "%1"))
-end
-
--- A part of an mbox is one name in a directory, and no special one.
-local function is_safe(part)
-   return part and part ~= "" and part:sub(1, 1) ~= "." and not part:find("[/%c]")
-end
-
-local function parts_of(mbox)
-   local name, domain = mbox:match("^(.*)@(.*)$")
-   return { s = mbox, n = name or mbox, d = domain, ["%"] = "%" }
-end
-
--- The Maildir of an mbox, or nil and why it can have none.
-local function expand(root, mbox)
-   if type(mbox) ~= "string" then
-      return nil, ("a maildrop's name is a string, not a %s"):format(type(mbox))
-   end
-   local parts, bad = parts_of(mbox), nil
-   local dir = root:gsub("%%(.)", function(letter)
-      if letter ~= "%" and not is_safe(parts[letter]) then
-         bad = letter
-      end
-      return parts[letter] or ""
-   end)
-   if bad then
-      return nil, ("maildrop %q: its part %%%s is no name for a directory"):format(mbox, bad)
-   end
-   return dir
 end
 
 local function base_of(file)
@@ -673,7 +637,7 @@ end
 -- @usage maildir.new { root = "/var/vmail/%s", dele = ".Trash", newest = 1000 }
 function maildir.new(options)
    check(options)
-   local root, fixed = options.root, fixed_part(options.root)
+   local root, fixed = options.root, roots.fixed_part(options.root)
    local lock_path = options.lock or fixed .. "/.popd-lock"
    local scheme = uidl.new(options.uidl, 2)
    local list_path = type(options.uidl) == "table" and options.uidl.file or nil
@@ -711,7 +675,7 @@ function maildir.new(options)
    local function prepare(session, mbox)
       local file, known, ok, err
       if list_path then
-         file, err = expand(list_path, mbox)
+         file, err = roots.expand(list_path, mbox)
       end
       if not err then
          known, err = scheme:read(session.dir, file)
@@ -753,7 +717,7 @@ function maildir.new(options)
    -- @string mbox
    -- @treturn boolean false while another session has it, in any process
    function storage.lock(mbox)
-      local dir, why = expand(root, mbox)
+      local dir, why = roots.expand(root, mbox)
       if not dir then
          return nil, why
       end

@@ -10,7 +10,7 @@
 local delivery = require("popd.delivery")
 local fs = require("popd.fs")
 local maildir = require("popd.maildir")
-local mailroot = require("popd.mailroot")
+local roots = require("popd.root")
 
 local moving = {}
 
@@ -104,7 +104,7 @@ function moving.import(store, user, dir)
    end
    -- Nothing is deleted there, so nobody has to be kept out.
    local lock = os.tmpname()
-   local box = maildir.new { root = mailroot.literal(dir), lock = lock }
+   local box = maildir.new { root = roots.literal(dir), lock = lock }
    local ok, err = box.lock(MBOX)
    local count
    if ok then

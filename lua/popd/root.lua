@@ -7,14 +7,37 @@ local root = {}
 
 --- What is wrong with a pattern, or nil.
 -- @string pattern
+-- @string[opt="option 'root'"] what how the text calls it
 -- @treturn string
-function root.fault(pattern)
-   if pattern:find("\0", 1, true) then
+function root.fault(pattern, what)
+   what = what or "option 'root'"
+   if pattern == "" then
+      return what .. " is empty"
+   elseif pattern:find("\0", 1, true) then
       return "a path cannot contain NUL"
    elseif pattern:gsub("%%[snd%%]", ""):find("%", 1, true) then
-      return "option 'root' knows %s, %n, %d and %%"
+      return what .. " knows %s, %n, %d and %%"
    end
    return nil
+end
+
+--- The directory in front of the first part that differs between maildrops.
+-- @string pattern
+-- @treturn string the path itself where no part does
+function root.fixed_part(pattern)
+   local plain = pattern:gsub("%%%%", "\0")
+   local at = plain:find("%", 1, true)
+   if at then
+      plain = plain:sub(1, at - 1):match("^.*/") or "./"
+   end
+   return (plain:gsub("%z", "%%"):gsub("([^/])/*$", "%1"))
+end
+
+--- A pattern in which every octet of a path stands for itself.
+-- @string path
+-- @treturn string
+function root.literal(path)
+   return (path:gsub("%%", "%%%%"))
 end
 
 -- A part of an mbox is one name in a directory, and no special one.
@@ -30,7 +53,7 @@ end
 --- The path of an mbox.
 -- @string pattern
 -- @param mbox
--- @treturn string or nil and why it can have none
+-- @treturn string without slashes at its end; or nil and why it can have none
 function root.expand(pattern, mbox)
    if type(mbox) ~= "string" then
       return nil, ("a maildrop's name is a string, not a %s"):format(type(mbox))
@@ -45,7 +68,7 @@ function root.expand(pattern, mbox)
    if bad then
       return nil, ("maildrop %q: its part %%%s is no name for a directory or a file"):format(mbox, bad)
    end
-   return path
+   return (path:gsub("([^/])/+$", "%1"))
 end
 
 return root

@@ -3,7 +3,7 @@
 local core = require("popd.core")
 local delivery = require("popd.delivery")
 local fs = require("popd.fs")
-local mailroot = require("popd.mailroot")
+local roots = require("popd.root")
 
 local stores = {}
 
@@ -12,7 +12,7 @@ local SIGXFSZ = 25
 -- Each makes a table with `deliver`, or returns nil and the reason.
 local kinds = {
    maildir = function(path)
-      local wrong = mailroot.check(path)
+      local wrong = roots.fault(path, "the path")
       if wrong then
          return nil, wrong
       end
