@@ -85,9 +85,9 @@ new_core(lua_State *L)
     lua_setmetatable(L, -2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, core);
     tasks_open(&core->tasks, &core->loop, L);
-    pool_init(&core->pool, &core->loop);
-    pool_init(&core->names, &core->loop);
-    pool_init(&core->files, &core->loop);
+    pool_init(&core->pool, &core->loop, POOL_NICE);
+    pool_init(&core->names, &core->loop, POOL_NICE);
+    pool_init(&core->files, &core->loop, 0); /* short work, mostly the kernel's */
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     return core;

@@ -8,10 +8,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* How much less than the loop's thread the others are worth to the system: a
- * crowd of logins must not delay a client who only wants his mail. */
-#define NICE 5
-
 /* Lists --------------------------------------------------------------------- */
 
 static void
@@ -118,7 +114,7 @@ work(void *thread)
     struct pool *p = self->pool;
     struct pool_job *job;
 
-    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* on Linux: of this thread alone */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), p->nice); /* on Linux: of this thread alone */
     pthread_mutex_lock(&p->lock);
     while ((job = next_job(p, self))) {
         pthread_mutex_unlock(&p->lock);
@@ -197,9 +193,10 @@ most_threads(void)
 }
 
 void
-pool_init(struct pool *p, struct loop *loop)
+pool_init(struct pool *p, struct loop *loop, int nice)
 {
     memset(p, 0, sizeof *p);
+    p->nice = nice;
     p->loop = loop;
     p->wake = -1;
     p->most = most_threads();

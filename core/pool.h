@@ -6,8 +6,8 @@
  * they were started.
  *
  * The threads come with the first jobs, never more than there are jobs for, and
- * stay until pool_clear.  They take no signals, yield the processor to the
- * loop's thread (nice), and have a small stack: a job keeps what is big on the
+ * stay until pool_clear.  They take no signals, may yield the processor to
+ * the loop's thread (nice), and have a small stack: a job keeps what is big on the
  * heap.
  *
  * A process that fork makes has the pool's memory but none of its threads: it
@@ -60,7 +60,8 @@ struct pool {
     size_t wanted;  /* jobs that keep the loop going */
     size_t threads; /* so many of `thread` are there */
     size_t most;    /* of them */
-    pid_t process;  /* whose threads they are */
+    int nice;
+    pid_t process; /* whose threads they are */
     struct pool_thread {
         struct pool *pool;
         pthread_t id;
@@ -75,8 +76,13 @@ struct pool {
     bool closing;
 };
 
-/* Takes nothing from the system yet. */
-void pool_init(struct pool *p, struct loop *loop);
+/* What is long and comes in crowds, such as hashes, is worth less to the system
+ * than a client who only wants his mail. */
+#define POOL_NICE 5
+
+/* Takes nothing from the system yet.  nice: how much less than the loop's thread the
+ * others are worth. */
+void pool_init(struct pool *p, struct loop *loop, int nice);
 
 /* Ends the threads, after the jobs that they are at; every job is dropped.  Threads
  * at jobs that may be orphans are left behind.

@@ -75,6 +75,27 @@ check_following(const struct mailnames *m, const struct mailkey *keys)
     free(of);
 }
 
+/* Turned round twice it is what it was; what is no order is refused. */
+static void
+check_arranging(struct mailnames *m)
+{
+    uint32_t *from = malloc((m->count + 1) * sizeof *from);
+    uint32_t first = m->count ? m->rows[0].at : 0;
+
+    must(from != NULL);
+    for (size_t i = 0; i < m->count; i++)
+        from[i] = (uint32_t)(m->count - 1 - i);
+    must(mailnames_arrange(m, from));
+    must(!m->count || m->rows[m->count - 1].at == first);
+    must(mailnames_arrange(m, from));
+    must(!m->count || m->rows[0].at == first);
+    if (m->count) {
+        from[0] = m->count > 1 ? from[1] : 1;
+        must(!mailnames_arrange(m, from));
+    }
+    free(from);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -87,6 +108,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         check_row(m, &m->rows[i]);
     check_order(m);
     check_following(m, keys);
+    check_arranging(m);
     if (m->count)
         must(mailnames_set_uid(m, m->count / 2, "a", 1));
     mailnames_keep_last(m, m->count / 2);
