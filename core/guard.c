@@ -188,6 +188,14 @@ look(lua_State *L, struct guard *g)
         guard_expire(g); /* where it cannot be paused no alarm rings */
 }
 
+/* Lua goes through all calls for it, so not for nothing. */
+static void
+set_count(lua_State *L, int count)
+{
+    if (lua_gethookcount(L) != count)
+        lua_sethook(L, on_hook, LUA_MASKCOUNT, count);
+}
+
 static void
 on_hook(lua_State *L, lua_Debug *ar)
 {
@@ -202,14 +210,13 @@ on_hook(lua_State *L, lua_Debug *ar)
     g->stuck += (uint64_t)lua_gethookcount(L);
     look(L, g);
     if (g->why) { /* in the end at every instruction: a pcall in a loop does not survive that */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, g->stopped ? 1 : grace[g->trip]);
+        set_count(L, g->stopped ? 1 : grace[g->trip]);
         g->stopped = true;
         g->struck = L;
         guard_note(L, g);
         luaL_error(L, "%s", g->why);
     }
-    if (lua_gethookcount(L) != usual) /* left so by what was stopped, or refused memory */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, usual);
+    set_count(L, usual); /* what was stopped, or refused memory, has left another */
     if (gs->may_yield(gs->owner, L)) {
         g->stuck = 0;
         lua_yield(L, 0);

@@ -96,11 +96,12 @@ if not coroutine.popd_carries then
       return running()
    end
 
-   function _G.xpcall(f, handler, ...)
+   function coroutine.popd_carries(f, handler, ...)
       return xpcall(f, guarded(handler), ...)
    end
-
-   coroutine.popd_carries = true
 end
+
+-- Who saves and restores globals takes this one away, but not those in a table.
+_G.xpcall = coroutine.popd_carries
 
 return true
