@@ -1,6 +1,7 @@
 #include "guard.h"
 
 #include <lauxlib.h>
+#include <string.h>
 
 /* Instructions without a chance for others, of a task that has no budget. */
 #define STUCK_MAX 100000000
@@ -187,6 +188,14 @@ look(lua_State *L, struct guard *g)
         guard_expire(g); /* where it cannot be paused no alarm rings */
 }
 
+/* Lua goes through all calls for it, so not for nothing. */
+static void
+set_count(lua_State *L, int count)
+{
+    if (lua_gethookcount(L) != count)
+        lua_sethook(L, on_hook, LUA_MASKCOUNT, count);
+}
+
 static void
 on_hook(lua_State *L, lua_Debug *ar)
 {
@@ -201,13 +210,13 @@ on_hook(lua_State *L, lua_Debug *ar)
     g->stuck += (uint64_t)lua_gethookcount(L);
     look(L, g);
     if (g->why) { /* in the end at every instruction: a pcall in a loop does not survive that */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, g->stopped ? 1 : grace[g->trip]);
+        set_count(L, g->stopped ? 1 : grace[g->trip]);
         g->stopped = true;
+        g->struck = L;
         guard_note(L, g);
         luaL_error(L, "%s", g->why);
     }
-    if (lua_gethookcount(L) != usual) /* left so by what was stopped, or refused memory */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, usual);
+    set_count(L, usual); /* what was stopped, or refused memory, has left another */
     if (gs->may_yield(gs->owner, L)) {
         g->stuck = 0;
         lua_yield(L, 0);
@@ -316,6 +325,28 @@ guard_call(lua_State *L)
     lua_rotate(L, 1, -1); /* handler, arguments …, function */
     lua_insert(L, 2);     /* handler, function, arguments … */
     return after_call(L, lua_pcallk(L, n - 2, LUA_MULTRET, 1, 0, after_call), 0);
+}
+
+/* What Lua has to know of the hook's errors */
+
+int
+guard_hooked(lua_State *L)
+{
+    lua_Debug ar;
+
+    lua_pushboolean(L,
+                    lua_getstack(L, 1, &ar) && lua_getinfo(L, "n", &ar) && strcmp(ar.namewhat, "hook") == 0);
+    return 1;
+}
+
+int
+guard_struck(lua_State *L)
+{
+    const struct guard *g = find_guards(L)->running;
+    const lua_State *co = lua_tothread(L, 1);
+
+    lua_pushboolean(L, g && co && g->struck == co);
+    return 1;
 }
 
 /* The state's cap */

@@ -49,9 +49,10 @@ struct guard {
     size_t needed;         /* octets that were refused, and not looked at yet */
     bool final;            /* of these some after a collection */
     enum guard_trip trip;
-    const char *why; /* set once it is over: what a wait raises from now on */
-    bool stopped;    /* the hook has raised `why` */
-    bool placed;     /* the registry has, by this address, where the code was when it tripped */
+    const char *why;   /* set once it is over: what a wait raises from now on */
+    bool stopped;      /* the hook has raised `why` */
+    lua_State *struck; /* where it did last; an address only */
+    bool placed;       /* the registry has, by this address, where the code was when it tripped */
     struct alarm deadline;
 };
 
@@ -99,6 +100,14 @@ void guard_push(lua_State *L, const struct guard *g);
  * tripped: false, what and where as a text, which one ("deadline",
  * "instructions", "memory"), and the first result that is not to be used. */
 int guard_call(lua_State *L);
+
+/* hooked() -> whether the function that asks is the handler of an error that the hook raises:
+ * Lua has its hooks disabled then, so that nothing could stop a handler */
+int guard_hooked(lua_State *L);
+
+/* struck(co) -> whether the hook's last error was raised in this coroutine: if it died of that,
+ * its hooks stay disabled */
+int guard_struck(lua_State *L);
 
 /* memory_limit([octets or false]) -> octets in use */
 int guard_limit(lua_State *L);

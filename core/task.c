@@ -424,12 +424,13 @@ on_deadline(void *owner)
     task_cancel(t, guard_expire(&t->guard));
 }
 
-/* Errors of a callback get their traceback where they are raised. */
+/* Errors of a callback get their traceback where they are raised; one that makes
+ * its own text makes it here, where a guard holds. */
 static int
 trace(lua_State *L)
 {
-    if (lua_type(L, 1) == LUA_TSTRING)
-        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    if (lua_type(L, 1) == LUA_TSTRING || luaL_getmetafield(L, 1, "__tostring") != LUA_TNIL)
+        luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
     return 1;
 }
 

@@ -15,9 +15,14 @@ local NEUTRAL = "the server had a problem with this; try again later"
 
 local show = faults.show
 
+-- Whether it says what the client is to read.
+local function is_told(err)
+   return type(err) == "table" and (rawget(err, "code") or rawget(err, "text")) ~= nil
+end
+
 local function traceback(err)
-   if type(err) == "table" and (err.code or err.text) then
-      return err -- what the client is to read
+   if is_told(err) then
+      return err
    end
    return debug.traceback(show(err), 2)
 end
@@ -28,10 +33,11 @@ end
 
 -- The code and text that the client reads of a fault.
 local function told(err)
-   if type(err) == "table" then
-      return type(err.code) == "string" and err.code or "SYS/TEMP", type(err.text) == "string" and err.text or NEUTRAL
+   local code, text
+   if is_told(err) then
+      code, text = rawget(err, "code"), rawget(err, "text")
    end
-   return "SYS/TEMP", NEUTRAL
+   return type(code) == "string" and code or "SYS/TEMP", type(text) == "string" and text or NEUTRAL
 end
 
 -- A fault on its way through these functions.
@@ -56,6 +62,15 @@ local function stopped(conn, name, err, answer)
    return bad
 end
 
+-- A message that a function returned: its __tostring is the site's, too.
+local function described(message)
+   if type(message) == "string" or is_told(message) then
+      return message
+   end
+   local ok, text = core.guard(show, debug.traceback, message)
+   return ok and text or "a " .. type(message)
+end
+
 local function answered(conn, name, one, ok, first, second, third, ...)
    use.finish(one, ok)
    if ok and (first or second == nil) then
@@ -63,7 +78,7 @@ local function answered(conn, name, one, ok, first, second, third, ...)
    elseif not ok and second then
       return stopped(conn, name, first, third)
    end
-   return fault(conn, name, ok and second or first), third, ...
+   return fault(conn, name, ok and described(second) or first), third, ...
 end
 
 --- Calls a site's function.  Returns its answer, or a Fault, which is logged.

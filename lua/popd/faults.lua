@@ -27,12 +27,17 @@ local function show(value)
    return ok and text or "a " .. type(value)
 end
 
+-- The same without a __tostring.
+local function name(value)
+   return (type(value) == "string" or type(value) == "number") and tostring(value) or "a " .. type(value)
+end
+
 --- An error's text for the log; of `{ code =, text = }` both.
 -- @param err any value
 -- @treturn string
 function faults.show(err)
    if type(err) == "table" and (rawget(err, "code") or rawget(err, "text")) then
-      return show(err.code) .. " " .. show(err.text)
+      return name(rawget(err, "code")) .. " " .. name(rawget(err, "text"))
    end
    return show(err)
 end

@@ -23,6 +23,25 @@ local function repeated(pattern)
    return lines[1] and tonumber(lines[1]:match("(%d+)$")), #lines
 end
 
+describe("an error that makes its own text", function()
+   local function with_text(f)
+      return setmetatable({}, { __tostring = f })
+   end
+
+   it("shows it, from popd.spawn too", function()
+      popd.spawn(error, with_text(function() return "my own words" end))
+      client.wait_for("the log", function() return client.logged("spawned function failed.*my own words")[1] end)
+   end)
+
+   it("is stopped where it never comes to an end", function()
+      local function loop() while true do end end
+      popd.spawn(error, with_text(loop))
+      popd.spawn(error, { code = with_text(loop) })
+      client.wait_for("the log", function() return client.logged("spawned function failed.*ran too long")[1] end)
+      client.wait_for("the log", function() return client.logged("spawned function failed.*a table")[1] end)
+   end)
+end)
+
 describe("a fault that repeats", function()
    it("is logged in full at once, then counted, and the count comes by itself", function()
       faults.WINDOW = 0.02

@@ -547,6 +547,17 @@ describe("a deadline", function()
    end)
 end)
 
+describe("xpcall with popd loaded", function()
+   it("calls its handler for a script's errors, with their traceback", function()
+      local function fail() error("why", 0) end
+      assert.same({ false, "why!" }, { xpcall(fail, function(why) return why .. "!" end) })
+      local _, text = xpcall(fail, debug.traceback)
+      assert.truthy(text:find("^why\nstack traceback:\n\t%[C%]: in function 'error'"), text)
+      assert.same({ true, 1, nil, 3 }, { xpcall(function(...) return ... end, print, 1, nil, 3) })
+      assert.error_matches(function() xpcall(fail, 1) end, "bad argument #2 to 'xpcall'")
+   end)
+end)
+
 describe("an endless loop", function()
    after_each(client.finish)
 
@@ -555,6 +566,27 @@ describe("an endless loop", function()
       ["in pcall"] = function() while true do pcall(function() while true do end end) end end,
       ["in xpcall with a handler"] = function()
          while true do xpcall(function() while true do end end, function(e) return e end) end
+      end,
+      ["in xpcall and in its handler"] = function()
+         local function loop() while true do end end
+         xpcall(loop, loop)
+      end,
+      ["in the handler of an error"] = function() xpcall(error, function() while true do end end) end,
+      ["in __close of a coroutine that was stopped"] = function()
+         local function loop() while true do end end
+         coroutine.wrap(function()
+            local guard <close> = setmetatable({}, { __close = loop })
+            loop(guard)
+         end)()
+      end,
+      ["in __close when a stopped coroutine is closed"] = function()
+         local function loop() while true do end end
+         local co = coroutine.create(function()
+            local guard <close> = setmetatable({}, { __close = loop })
+            loop(guard)
+         end)
+         coroutine.resume(co)
+         coroutine.close(co)
       end,
       ["in a coroutine"] = function() coroutine.wrap(function() while true do end end)() end,
       ["in a coroutine in pcall"] = function()
