@@ -155,7 +155,7 @@ function Input:fill()
    return true
 end
 
-function Input:line(most)
+function Input:line(most, too_long)
    while true do
       local at = self.buffer:find("\n", 1, true)
       if at and at <= most then
@@ -163,7 +163,7 @@ function Input:line(most)
          self.buffer = self.buffer:sub(at + 1)
          return line, at
       elseif at or #self.buffer > most then
-         fail(("a line of the answer is longer than %d octets"):format(most))
+         fail(too_long or ("a line of the answer is longer than %d octets"):format(most))
       elseif not self:fill() then
          fail(self.any and "the answer ends in the middle" or "closed")
       end
@@ -196,8 +196,9 @@ end
 
 local function read_fields(input)
    local headers, room = {}, HEAD_MAX
+   local too_long = ("the answer's header fields are longer than %d octets"):format(HEAD_MAX)
    while true do
-      local line, n = input:line(room)
+      local line, n = input:line(room, too_long)
       room = room - n
       if line == "" then
          return headers

@@ -155,8 +155,8 @@ describe("popd.http", function()
          "a chunk of another" },
       { "another encoding", OK .. "Transfer-Encoding: gzip, chunked\r\n\r\n", "encoded in a way that is not known" },
       { "an endless status line", "HTTP/1.1 200 " .. ("x"):rep(70000), "longer than 65536 octets" },
-      { "an endless field", OK .. "A: " .. ("x"):rep(70000), "longer than" },
-      { "endless fields", OK .. ("A: b\r\n"):rep(20000), "longer than" },
+      { "an endless field", OK .. "A: " .. ("x"):rep(70000), "header fields are longer than 65536 octets" },
+      { "endless fields", OK .. ("A: b\r\n"):rep(20000), "header fields are longer than 65536 octets" },
       { "an endless size line", OK .. "Transfer-Encoding: chunked\r\n\r\n1;" .. ("x"):rep(9000), "longer than 8192" },
       { "endless trailers", OK .. "Transfer-Encoding: chunked\r\n\r\n0\r\n" .. ("A: b\r\n"):rep(20000), "longer than" },
    }
