@@ -119,8 +119,10 @@ number(struct mboxindex *x)
     for (size_t i = 0; i < x->count; i++)
         sorted[i] = &x->mail[i];
     qsort(sorted, x->count, sizeof *sorted, compare);
-    for (size_t i = 0; i < x->count; i++) {
-        bool again = i && memcmp(sorted[i]->id, sorted[i - 1]->id, sizeof sorted[i]->id) == 0;
+    if (x->count > 0)
+        sorted[0]->nth = 1;
+    for (size_t i = 1; i < x->count; i++) { /* from 1: gcc 14 loads what is before the first all the same */
+        bool again = memcmp(sorted[i]->id, sorted[i - 1]->id, sizeof sorted[i]->id) == 0;
 
         sorted[i]->nth = again ? sorted[i - 1]->nth + 1 : 1;
     }
