@@ -6,15 +6,22 @@
 /* Instructions without a chance for others, of a task that has no budget. */
 #define STUCK_MAX 100000000
 
-/* Instructions between two looks: about a millisecond of Lua.  In a coroutine
- * of the script's fewer: it cannot be called sooner when memory was refused. */
-#define LOOK_EVERY 100000
+/* Instructions between two looks.  In a coroutine of the script's fewer: it
+ * cannot be called sooner when memory was refused. */
+#define LOOK_EVERY 5000
 #define LOOK_INNER 1000
+
+/* Instructions after which others get their turn: about a millisecond of Lua. */
+#define YIELD_EVERY 100000
 
 /* Instructions that the code has to clean up, from the first time that it is
  * stopped to the second; then it has none.  Where memory lacks few: each may
  * mean a collection. */
 static const int grace[] = {10000, 10000, 10000, 100};
+
+/* Calls inside each other.  An error that is caught costs as much as there are,
+ * so many that each catch one would stop everybody; no callback needs so many. */
+#define DEPTH_MAX 5000
 
 static const char guards_key;
 
@@ -22,6 +29,7 @@ static const char *const expired_text = "the callback's time is up (callback_tim
 static const char *const stuck_text =
     "the function ran too long where it cannot be paused (in a coroutine of its own, "
     "table.sort or the like): the server stood still meanwhile";
+static const char *const deep_text = "the callback's calls are nested too deep (5000)";
 static const char *const budget_text = "the callback used up its instructions (callback_instructions)";
 
 static const char *const trips[] = {NULL, "deadline", "instructions", "memory"};
@@ -46,6 +54,7 @@ guards_open(struct guards *gs, lua_State *L, bool (*may_yield)(void *, lua_State
     keep_text(L, expired_text);
     keep_text(L, stuck_text);
     keep_text(L, budget_text);
+    keep_text(L, deep_text);
     lua_pushlightuserdata(L, gs);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &guards_key);
 }
@@ -171,6 +180,14 @@ guard_push(lua_State *L, const struct guard *g)
     lua_rawgetp(L, LUA_REGISTRYINDEX, g->placed ? (const void *)g : g->why);
 }
 
+static bool
+is_deep(lua_State *L)
+{
+    lua_Debug call;
+
+    return lua_getstack(L, DEPTH_MAX, &call) == 1;
+}
+
 static void
 look(lua_State *L, struct guard *g)
 {
@@ -184,6 +201,8 @@ look(lua_State *L, struct guard *g)
         trip(g, GUARD_INSTRUCTIONS, budget_text);
     else if (!g->instructions && g->stuck > STUCK_MAX)
         trip(g, GUARD_INSTRUCTIONS, stuck_text);
+    else if (is_deep(L))
+        trip(g, GUARD_INSTRUCTIONS, deep_text);
     else if (g->seconds > 0 && loop_now() - g->started > g->seconds)
         guard_expire(g); /* where it cannot be paused no alarm rings */
 }
@@ -217,7 +236,7 @@ on_hook(lua_State *L, lua_Debug *ar)
         luaL_error(L, "%s", g->why);
     }
     set_count(L, usual); /* what was stopped, or refused memory, has left another */
-    if (gs->may_yield(gs->owner, L)) {
+    if (g->stuck >= YIELD_EVERY && gs->may_yield(gs->owner, L)) {
         g->stuck = 0;
         lua_yield(L, 0);
     }

@@ -19,6 +19,12 @@ local guards = {
    { name = "the budget", options = { callback_instructions = 1e6 }, text = "callback_instructions", trip = forever },
    { name = "the memory cap", limit = 8 * MB, text = "popd.memory_limit",
       trip = function() return #("x"):rep(64 * MB) end },
+   { name = "the bound on nested calls", text = "nested too deep", trip = function()
+      local function deeper()
+         return 1 + deeper()
+      end
+      return deeper()
+   end },
 }
 
 local function limit_memory(guard)
@@ -318,5 +324,35 @@ describe("a stopped callback", function()
       client.wait_for("two runs", function() return n >= 2 end)
       job:cancel()
       assert.equal(1, #client.logged("a function of popd.every failed.*popd.memory_limit"))
+   end)
+end)
+
+describe("calls inside each other", function()
+   -- Each catch costs as much as there are calls around it: without a bound on
+   -- these the server stood still for minutes.
+   for _, inner in ipairs { false, true } do
+      it("are bounded also where each catches twice" .. (inner and ", in a coroutine" or ""), function()
+         local function deeper()
+            pcall(deeper)
+            pcall(deeper)
+         end
+         local server, s = store.server({ "a" }, nil, {
+            get = inner and function() coroutine.wrap(deeper)() end or deeper,
+         })
+         local other = client.connect(server)
+         local c = client.login(server)
+         c:stopped("RETR 1")
+         wait_for_unlock(s)
+         assert.equal("+OK", other:command("CAPA"):sub(1, 3))
+         assert.equal(1, #client.logged("nested too deep"))
+      end)
+   end
+
+   it("are no concern up to some thousand", function()
+      local function sum(n)
+         return n == 0 and 0 or n + sum(n - 1)
+      end
+      local server = store.server({ "a" }, nil, { get = function() return tostring(sum(4000)) end })
+      assert.equal("8002000\r\n", (client.login(server):fetch("RETR 1")))
    end)
 end)
