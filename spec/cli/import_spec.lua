@@ -21,6 +21,7 @@ describe("popd-lua import and export", function()
    end)
 
    after_each(function()
+      store = nil -- and its thread
       files.remove(dir)
    end)
 

@@ -23,6 +23,7 @@ describe("popd.sqlite", function()
 
    after_each(function()
       client.finish()
+      store = nil -- and its threads
       files.remove(dir)
    end)
 
