@@ -99,9 +99,10 @@ function Db:value(sql, ...)
    return row and row[1]
 end
 
--- All of f's changes, or none.  Returns what f returns.
-function Db:transaction(f)
-   self:run("BEGIN IMMEDIATE")
+-- All of f's changes, or none; "DEFERRED": f only reads, and all of one state.
+-- Returns what f returns.
+function Db:transaction(f, kind)
+   self:run("BEGIN " .. (kind or "IMMEDIATE"))
    local ok, result, more = pcall(function()
       local first, second = f()
       self:run("COMMIT")
@@ -179,7 +180,10 @@ local function connect(file)
    end
    local ok, why = pcall(function()
       db:rows(("PRAGMA busy_timeout = %d"):format(BUSY))
-      local is_new = db:version() == 0
+      -- In one transaction: somebody else may be making the file.
+      local is_new = db:transaction(function()
+         return db:version()
+      end, "DEFERRED") == 0
       db:use_wal()
       db:rows("PRAGMA synchronous = FULL")
       if is_new then
