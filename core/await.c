@@ -1,5 +1,6 @@
 #include "await.h"
 
+#include "class.h"
 #include "fault.h"
 #include "log.h"
 
@@ -697,16 +698,6 @@ l_signal(lua_State *L)
     return 0;
 }
 
-static void
-new_class(lua_State *L, const char *name, const luaL_Reg *methods)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-}
-
 void
 await_open(lua_State *L, struct tasks *tasks)
 {
@@ -747,9 +738,9 @@ await_open(lua_State *L, struct tasks *tasks)
     luaL_setfuncs(L, functions, 1);
     lua_pushlightuserdata(L, task_token());
     lua_setfield(L, -2, "token");
-    new_class(L, JOB, job_methods);
-    new_class(L, LATCH, latch_methods);
-    new_class(L, WARD, ward_methods);
+    class_new(L, JOB, job_methods, NULL);
+    class_new(L, LATCH, latch_methods, NULL);
+    class_new(L, WARD, ward_methods, NULL);
     luaL_getmetatable(L, WARD);
     luaL_setfuncs(L, ward_ends, 0);
     lua_pop(L, 1);

@@ -1,5 +1,6 @@
 #include "errand.h"
 
+#include "class.h"
 #include "copy.h"
 #include "log.h"
 
@@ -562,18 +563,6 @@ l_threads(lua_State *L)
     return 1;
 }
 
-static void
-new_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 void
 errand_open(lua_State *L, struct errands *es, struct tasks *tasks)
 {
@@ -588,8 +577,8 @@ errand_open(lua_State *L, struct errands *es, struct tasks *tasks)
     workers_init(&es->workers, tasks->loop);
     es->workers.done = on_done;
     es->workers.ended = on_ended;
-    new_class(L, ERRAND, of_errand, l_errand_gc);
-    new_class(L, WORKER, of_hand, l_hand_gc);
+    class_new(L, ERRAND, of_errand, l_errand_gc);
+    class_new(L, WORKER, of_hand, l_hand_gc);
     lua_pushlightuserdata(L, es);
     lua_pushcfunction(L, l_wait);
     luaL_setfuncs(L, functions, 2);

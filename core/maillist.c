@@ -1,5 +1,6 @@
 #include "maillist.h"
 
+#include "class.h"
 #include "fs.h"
 #include "mailscan.h"
 #include "offload.h"
@@ -825,15 +826,6 @@ l_sweep(lua_State *L)
     return 0;
 }
 
-static void
-new_class(lua_State *L, const char *name, lua_CFunction gc)
-{
-    luaL_newmetatable(L, name);
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 void
 maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool)
 {
@@ -846,10 +838,10 @@ maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool)
         {"sweep", l_sweep},       {"close", l_close},     {NULL, NULL},
     };
 
-    new_class(L, LIST, l_close);
-    new_class(L, SCAN, l_scan_gc);
-    new_class(L, MEASURE, l_measure_gc);
-    new_class(L, FOLLOW, l_follow_gc);
+    class_new(L, LIST, NULL, l_close);
+    class_new(L, SCAN, NULL, l_scan_gc);
+    class_new(L, MEASURE, NULL, l_measure_gc);
+    class_new(L, FOLLOW, NULL, l_follow_gc);
     luaL_getmetatable(L, LIST);
     lua_pushcfunction(L, l_count);
     lua_setfield(L, -2, "__len");

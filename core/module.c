@@ -1,5 +1,6 @@
 /* module - luaopen_popd_core: what popd's Lua part is built on, under names. */
 #include "await.h"
+#include "class.h"
 #include "crypto.h"
 #include "dotstuff.h"
 #include "errand.h"
@@ -281,15 +282,6 @@ l_heap(lua_State *L)
     return 1;
 }
 
-static void
-new_class(lua_State *L, const char *name, lua_CFunction gc)
-{
-    luaL_newmetatable(L, name);
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 static int
 l_nothing(lua_State *L)
 {
@@ -323,7 +315,7 @@ luaopen_popd_core(lua_State *L)
     lua_setfield(L, -2, "log_to");
     lua_pushliteral(L, POPD_VERSION);
     lua_setfield(L, -2, "version");
-    new_class(L, "popd.octets", l_nothing);
+    class_new(L, "popd.octets", NULL, l_nothing);
     crypto_open(L);
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);

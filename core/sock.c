@@ -1,5 +1,6 @@
 #include "sock.h"
 
+#include "class.h"
 #include "dial.h"
 #include "resolve.h"
 #include "stream.h"
@@ -665,18 +666,6 @@ l_hostname(lua_State *L)
     return 1;
 }
 
-static void
-new_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 void
 sock_open(lua_State *L, struct tasks *tasks, struct pool *names)
 {
@@ -704,12 +693,11 @@ sock_open(lua_State *L, struct tasks *tasks, struct pool *names)
         {"close", l_close},
         {NULL, NULL},
     };
-    static const luaL_Reg none[] = {{NULL, NULL}};
 
     lua_pushlightuserdata(L, tasks);
     lua_pushlightuserdata(L, names);
     luaL_setfuncs(L, functions, 2);
-    new_class(L, SOCK, methods, l_close);
-    new_class(L, CLIENT, none, l_client_gc);
-    new_class(L, LOOKUP, none, l_lookup_gc);
+    class_new(L, SOCK, methods, l_close);
+    class_new(L, CLIENT, NULL, l_client_gc);
+    class_new(L, LOOKUP, NULL, l_lookup_gc);
 }
