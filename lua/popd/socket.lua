@@ -48,7 +48,8 @@ end
 
 -- What a socket knows of its use: `busy`, somebody waits on it; `use` (see popd.use);
 -- `party`, who used it last; `owed`, a wait of that one ("r", "w") timed out; `soiled`, and yet it
--- went on sending, so that answers come late for good; `asker`, who has sent and read nothing since.
+-- went on sending, or its use ended with that, so that answers come late for good; `asker`, who has sent
+-- and read nothing since; `asked`, in which use.
 
 local IN_USE = "socket in use: another callback uses it; share sockets by popd.pool or popd.mutex"
 local UNREAD = "socket in use: another session has sent on it and not read the answer; it is closed now. "
@@ -341,9 +342,11 @@ local function range_of(data, from, to)
    return math.max(from, 1), math.min(to, #data)
 end
 
+-- An answer that was not waited for, and another question: one that comes now may be the first one's.
 local function note_sending(self)
    local party = self.party
-   self.soiled = self.soiled or self.owed == "r" or nil
+   self.soiled = self.soiled or self.owed == "r" or self.asker == party and self.asked ~= self.noted or nil
+   self.asked = self.noted
    if party ~= MAIN then
       self.asker = (self.asker or party) == party and party or SEVERAL
    end
@@ -494,6 +497,7 @@ end
 -- @string[opt="b"] mode `"b"`: at any one time; `"t"`: in all
 -- @treturn number 1
 function methods:settimeout(value, mode)
+   check_use(self, 2)
    mode = mode or "b"
    local field = ({ b = "block", r = "total", t = "total" })[mode:sub(1, 1)]
    if not field or value ~= nil and type(value) ~= "number" then
@@ -526,6 +530,7 @@ function methods:shutdown(mode)
    if mode ~= "send" and mode ~= "receive" and mode ~= "both" then
       error('shutdown: "send", "receive" or "both" expected', 2)
    end
+   check_use(self, 2)
    if not self.raw then
       return nil, "closed"
    end
@@ -591,6 +596,7 @@ function methods:setoption(name, value)
    if not number then
       error(("setoption: %s is no value for '%s'"):format(tostring(value), tostring(name)), 2)
    end
+   check_use(self, 2)
    if self.raw then
       local ok, why = self.raw:option(name, number)
       if not ok then

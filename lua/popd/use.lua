@@ -28,7 +28,7 @@ end
 --- Ends a use.
 -- @param one
 -- @tparam boolean ok false: it was broken off, perhaps in the middle of an answer, so that nobody but its own party
--- goes on with its sockets
+-- goes on with its sockets (nor later: an answer that came whole afterwards may have been an earlier one's)
 -- @treturn boolean whether others may use its sockets
 function use.finish(one, ok)
    if not one.open then
@@ -42,8 +42,8 @@ function use.finish(one, ok)
    now[one.party] = top
    local settled = ok
    for i, sock in ipairs(one) do
-      if not ok and sock.raw then
-         sock.owed = sock.owed or "r"
+      if not ok or sock.owed then
+         sock.soiled = true
       end
       settled = settled and is_settled(sock)
       one[i] = nil
