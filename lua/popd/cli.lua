@@ -15,7 +15,7 @@ usage: popd-lua [options] [script.lua [arguments]]
        popd-lua passwd [--scheme S] [--file FILE | --store sqlite:FILE [--user NAME]] NAME [MBOX]
        popd-lua check [--log LEVEL] store.lua [arguments]
        popd-lua deliver --store STORE [--user NAME] [--from A] [--delivered-to A] MBOX <message
-       popd-lua import|export --store sqlite:FILE [--user NAME] NAME MAILDIR
+       popd-lua import|export --store sqlite:FILE [--user NAME] [--uidl STYLE] NAME MAILDIR
 
 Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
 `cert` makes a key and a certificate for it, `passwd` an entry of the users' file, or
@@ -29,6 +29,8 @@ file, `export` does the reverse.
   --dele HOW         what becomes of deleted messages: unlink (default), flag
                      (marked, and not shown any more), or a folder: .Trash
   --newest N         show the newest N messages of a Maildir only
+  --uidl STYLE       unique-ids as another server told them: dovecot, cyrus,
+                     courier; dovecot:FORMAT (default name: the file names)
   --users FILE       who may log in: lines of name:password:mbox
   --port N           listen on that port (default 110; 0: the system chooses)
   --address A        listen on that address only (default: all)
@@ -47,7 +49,7 @@ certificates and keys read again.
 ]==]
 
 local known = {
-   ["--maildir"] = "maildir", ["--dele"] = "dele", ["--newest"] = "newest",
+   ["--maildir"] = "maildir", ["--dele"] = "dele", ["--newest"] = "newest", ["--uidl"] = "uidl",
    ["--users"] = "users", ["--port"] = "port", ["--address"] = "address",
    ["--plain-login"] = "plain_login", ["--cert"] = "cert", ["--key"] = "key", ["--tls-port"] = "tls_port",
    ["--user"] = "user", ["--log"] = "log", ["-e"] = "code",
@@ -63,7 +65,7 @@ local commands = {
 local fail = flags_of.fail
 
 local maildir_flags = {
-   dele = "--dele", newest = "--newest",
+   dele = "--dele", newest = "--newest", uidl = "--uidl",
    users = "--users", port = "--port", address = "--address", plain_login = "--plain-login", cert = "--cert",
    key = "--key", tls_port = "--tls-port",
 }
@@ -104,10 +106,9 @@ local function shift(arg, first)
    return shifted
 end
 
--- An error's text without the place in our own code where it was raised; options
--- of the Maildirs are flags here.
+-- What was raised; options of the Maildirs are flags here.
 local function plain(err)
-   return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""):gsub("^maildir%.new: option '(%l+)'", "--%1"))
+   return (flags_of.plain(err):gsub("^maildir%.new: option '(%l+)'", "--%1"):gsub("^uidl:", "--uidl:"))
 end
 
 -- The server that the flags describe; raises where a flag's value is wrong.
@@ -116,7 +117,7 @@ local function make_site(flags, auth)
    local site = popd.new("popd-lua", {
       auth = auth,
       storage = require("popd.maildir").new {
-         root = root, dele = flags.dele, newest = flags.newest and (number_of(flags.newest) or 0),
+         root = root, dele = flags.dele, newest = flags.newest and (number_of(flags.newest) or 0), uidl = flags.uidl,
       },
       address = flags.address,
       port = number_of(flags.port or 110),

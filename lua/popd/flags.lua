@@ -40,6 +40,13 @@ function flags.parse(words, first, known)
    return found
 end
 
+--- An error's text without the place in our own code where it was raised.
+-- @param err
+-- @treturn string
+function flags.plain(err)
+   return (tostring(err):gsub("^[%w%._/-]+:%d+: ", ""))
+end
+
 --- Says on standard error what is wrong with a command line.
 -- @string text
 -- @treturn integer 2, the status to exit with

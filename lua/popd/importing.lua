@@ -4,10 +4,11 @@ local flags = require("popd.flags")
 local moving = require("popd.moving")
 local privilege = require("popd.privilege")
 local stores = require("popd.stores")
+local uidl = require("popd.uidl")
 
 local importing = {}
 
-local known = { ["--store"] = "store", ["--user"] = "user" }
+local known = { ["--store"] = "store", ["--user"] = "user", ["--uidl"] = "uidl" }
 
 -- What is wrong with the words, or nil.
 local function check(command, given, words)
@@ -15,6 +16,12 @@ local function check(command, given, words)
       return command .. ": say --store sqlite:FILE"
    elseif not words[given.rest + 1] or words[given.rest + 2] then
       return command .. ": a user and a Maildir expected"
+   elseif given.uidl and command ~= "import" then
+      return command .. ": --uidl goes with import; the unique-ids are those of the store"
+   end
+   local ok, fault = pcall(uidl.new, given.uidl)
+   if not ok then
+      return "--uidl: " .. flags.plain(fault):gsub("^uidl: ", "")
    end
    local kind, why = stores.split(given.store)
    return not kind and why or kind ~= "sqlite" and command .. ": --store sqlite:FILE is what there is" or nil
@@ -49,7 +56,7 @@ local function run(command, given, words)
    end
    local count
    if ok then
-      count, why = moving[command](store, user, dir)
+      count, why = moving[command](store, user, dir, given.uidl)
    end
    if not count then
       return failed(command, why)

@@ -30,7 +30,7 @@ local maildir = {}
 
 local OPTIONS = {
    root = "string", lock = "string", days = "number", dele = "string", newest = "number", order = "string",
-   uidl = "style",
+   uidl = "style", tidy = "boolean",
 }
 
 local ORDERS = { name = true, mtime = true }
@@ -72,8 +72,8 @@ local function check(options)
    end
    for name, value in pairs(options) do
       if not OPTIONS[name] then
-         error(("maildir.new: unknown option '%s'; there are: lock, root, uidl, days, dele, newest, order"):format(
-            tostring(name)), 3)
+         error(("maildir.new: unknown option '%s'; there are: lock, root, uidl, days, dele, newest, order, "
+            .. "tidy"):format(tostring(name)), 3)
       elseif type(value) ~= OPTIONS[name] and name ~= "uidl" then
          error(("maildir.new: option '%s' takes a %s"):format(name, OPTIONS[name]), 3)
       end
@@ -629,7 +629,8 @@ end
 -- many days.  `order`: `"name"` (default), by the delivery time that names start
 -- with, or `"mtime"`, by that of the files; `days` goes by the same time;
 -- `uidl`: what the unique-ids are, a style or a table as `popd.uidl` takes it, with
--- `%s`, `%n` and `%d` in its `file` too; absent: `"name"`
+-- `%s`, `%n` and `%d` in its `file` too; absent: `"name"`.  `tidy = false`: nothing is kept in
+-- the Maildir for the next session, neither sizes nor unique-ids, and what is old in `tmp` stays
 -- @treturn table the storage functions
 -- @usage maildir.new { root = "/var/vmail/%d/%n/Maildir", lock = "/run/popd/maildir.lock" }
 -- @usage maildir.new { root = "/var/vmail/%s", uidl = "dovecot" } -- as Dovecot told them
@@ -641,6 +642,7 @@ function maildir.new(options)
    local lock_path = options.lock or fixed .. "/.popd-lock"
    local scheme = uidl.new(options.uidl, 2)
    local list_path = type(options.uidl) == "table" and options.uidl.file or nil
+   local tidy = options.tidy ~= false
    local sessions, storage = {}, {}
 
    local function session_of(mbox)
@@ -690,7 +692,7 @@ function maildir.new(options)
    end
 
    local function remember_ids(session)
-      if session.ids then
+      if tidy and session.ids then
          scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
       end
    end
@@ -709,7 +711,9 @@ function maildir.new(options)
          return lock, err
       end
       session.lock = lock
-      sweep(session.dir)
+      if tidy then
+         sweep(session.dir)
+      end
       return prepare(session, mbox)
    end
 
@@ -762,7 +766,9 @@ function maildir.new(options)
          session.lock:release()
       end
       if session.list then
-         remember(session)
+         if tidy then
+            remember(session)
+         end
          close(session)
       end
       if not ok then

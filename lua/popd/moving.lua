@@ -1,7 +1,7 @@
 --- Maildirs that are taken over into a store, and stores that become Maildirs.
 --
--- Unique-ids stay: what `popd.maildir` shows for a Maildir is what the store
--- shows, and the other way round, so that clients fetch nothing twice.  What was done
+-- Unique-ids stay: what `popd.maildir` shows for a Maildir, in the style that is
+-- asked for, is what the store shows, and the other way round, so that clients fetch nothing twice.  What was done
 -- is not done again: an import leaves out what came before, an export what is there.
 -- @module popd.moving
 -- @usage
@@ -90,9 +90,10 @@ end
 -- @tparam table store with `known` and `import`, as `popd.sqlite` has them
 -- @string user
 -- @string dir
+-- @tparam[opt="name"] string|table style what the unique-ids are, as `popd.uidl` takes it
 -- @treturn table `moved`, `known`: how many; `failed`: why others could not be
 -- read; or nil and the reason.  What was moved before stays moved
-function moving.import(store, user, dir)
+function moving.import(store, user, dir, style)
    local names, why = fs.scandir(dir .. "/cur")
    if not names then
       return nil, why
@@ -104,7 +105,7 @@ function moving.import(store, user, dir)
    end
    -- Nothing is deleted there, so nobody has to be kept out.
    local lock = os.tmpname()
-   local box = maildir.new { root = roots.literal(dir), lock = lock }
+   local box = maildir.new { root = roots.literal(dir), lock = lock, uidl = style, tidy = false }
    local ok, err = box.lock(MBOX)
    local count
    if ok then

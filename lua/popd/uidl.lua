@@ -462,22 +462,33 @@ local function check(options, level)
    return style
 end
 
+--- A style as one word, as command lines have it.
+-- @string text `STYLE`, or `STYLE:FORMAT`
+-- @treturn table `style`, and `format` if there is one
+-- @usage uidl.options("dovecot:%u-%v").format      --> %u-%v
+function uidl.options(text)
+   local style, format = text:match("^([^:]*):(.*)$")
+   return { style = style or text, format = format }
+end
+
 --- Makes a scheme.
 --
 -- The styles are `name`; `dovecot` and `cyrus`, which read a `dovecot-uidlist`; `courier`, which reads a
 -- `courierpop3dsizelist`; `md5`, `sha1` and `sha256` of the content, which read every message at every login.
--- @tparam[opt="name"] string|table options a style, or a table with `style` and, where needed: `format`, Dovecot's
--- pop3_uidl_format (of `dovecot` `"%08Xu%08Xv"`, of `cyrus` `"%v.%u"`); `file`, the list's name or path; `xuidl = true`
+-- @tparam[opt="name"] string|table options a style, `"dovecot:%u-%v"` with a format, or a table
+-- with `style` and, where needed: `format`, Dovecot's pop3_uidl_format (of `dovecot` `"%08Xu%08Xv"`, of `cyrus`
+-- `"%v.%u"`); `file`, the list's name or path; `xuidl = true`
 -- as with Dovecot's pop3_reuse_xuidl, for messages that the list names; `override`, a function of a message's name and
 -- the directory that returns a unique-id, or nil for the style's; `alarm`, the share of unique-ids that may have
 -- changed since the last session without a line in the log (0.1), or false; `refuse = true`: a login is refused then
 -- @treturn Scheme
 -- @usage uidl.new("courier")
+-- @usage uidl.new("dovecot:%u-%v")
 -- @usage uidl.new { style = "dovecot", format = "%f", alarm = 0, refuse = true }
 function uidl.new(options, level)
    level = (level or 1) + 1
    if type(options) == "string" then
-      options = { style = options }
+      options = uidl.options(options)
    elseif type(options or {}) ~= "table" then
       error('uidl: a style, or a table such as { style = "dovecot" }, expected', level)
    end

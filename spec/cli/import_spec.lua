@@ -31,8 +31,11 @@ describe("popd-lua import and export", function()
       return program.run(words, "--store", "sqlite:" .. dir .. "/mail.db", ...)
    end
 
-   local function moves(moved, known, command, path, user)
-      local status, out, err = run(command, user or "joe", dir .. path)
+   -- Behind the path, the user and flags.
+   local function moves(moved, known, command, path, user, ...)
+      local words = table.pack(...)
+      words[#words + 1], words[#words + 2] = user or "joe", dir .. path
+      local status, out, err = run(command, table.unpack(words))
       assert.same({ 0, ("%d moved, %d were there already\n"):format(moved, known), "" }, { status, out, err })
    end
 
@@ -99,8 +102,34 @@ describe("popd-lua import and export", function()
       is_same(in_maildir("/in"), in_maildir("/out"))
    end)
 
+   local UIDLIST = "3 V1700000000 N10 Gaa\n7 :1700000001.a.host,S=4,W=5\n9 :1700000003.c.host\n"
+
+   it("take over the unique-ids that another server told", function()
+      fill()
+      put("dovecot-uidlist", UIDLIST)
+      moves(5, 0, "import", "/in", "joe", "--uidl", "dovecot:%u-%v")
+      local wanted = seen(maildir.new { root = dir .. "/in", lock = dir .. "/lock", uidl = "dovecot:%u-%v" })
+      is_same(wanted, seen(store))
+      assert.equal("7-1700000000", wanted[1][1])
+      moves(5, 0, "export", "/out")
+      local exported = {}
+      for _, one in ipairs(in_maildir("/out")) do
+         exported[one[1]] = one[2]
+      end
+      for _, one in ipairs(wanted) do
+         assert.equal(one[2], exported[one[1]], one[1])
+      end
+      moves(0, 5, "import", "/in", "joe", "--uidl", "dovecot:%u-%v")
+   end)
+
    it("leave the Maildir as it was", function()
       fill()
+      put("dovecot-uidlist", UIDLIST)
+      files.run("touch -d @1 %s", put("tmp/1600000000.old.host", "old"))
+      local most = 1100 -- an index is worth while
+      for i = 1, most do
+         put(("cur/17000000%d.n.host:2,"):format(10 + i), "one\n")
+      end
       local function listed()
          local pipe = assert(io.popen(("cd %s && find . -type f -printf '%%p %%T@ %%s\\n' | sort"):format(
             files.quote(dir .. "/in"))))
@@ -109,7 +138,9 @@ describe("popd-lua import and export", function()
          return text
       end
       local before = listed()
-      moves(5, 0, "import", "/in")
+      moves(5 + most, 0, "import", "/in")
+      moves(0, 5 + most, "import", "/in", "joe", "--uidl", "name")
+      moves(2, 3 + most, "import", "/in", "joe", "--uidl", "dovecot:%v-%u-%f")
       assert.equal(before, listed())
    end)
 
@@ -201,13 +232,25 @@ describe("popd-lua import and export", function()
          { "a user who is not there", 1, { "ann", "/in" }, "there is no user 'ann'" },
          { "a Maildir that is not there", 1, { "joe", "/absent" }, "No such file" },
          { "too few words", 2, { "joe" }, "a user and a Maildir expected" },
+         { "a style that there is not", 2, { "--uidl=new", "joe", "/in" }, "--uidl: unknown style 'new'" },
+         { "a format that Dovecot has not", 2, { "--uidl=dovecot:%q", "joe", "/in" }, "'%q' is not known" },
       } do
          it(case[1], function()
-            local status, out, err = run("import", case[3][1], case[3][2] and dir .. case[3][2])
+            local words = {}
+            for i, word in ipairs(case[3]) do
+               words[i] = word:gsub("^/", dir .. "/")
+            end
+            local status, out, err = run("import", table.unpack(words))
             assert.same({ case[2], "" }, { status, out })
             assert.is_truthy(err:find(case[4], 1, true), err)
          end)
       end
+
+      it("a style of unique-ids for an export", function()
+         local status, _, err = run("export", "--uidl", "dovecot", "joe", dir .. "/out")
+         assert.equal(2, status)
+         assert.is_truthy(err:find("--uidl goes with import", 1, true), err)
+      end)
 
       it("a store of another kind", function()
          local status, _, err = program.run({ program.path() }, "export", "--store", "maildir:/x", "joe", dir)

@@ -60,7 +60,8 @@ describe("popd-lua", function()
          assert.equal(0, status)
          assert.equal("", err)
          for _, flag in ipairs {
-            "--maildir", "--dele", "--newest", "--users", "--port", "--address", "--plain-login", "--cert", "--key",
+            "--maildir", "--dele", "--newest", "--uidl",
+            "--users", "--port", "--address", "--plain-login", "--cert", "--key",
             "--tls-port", "--user", "--log", "-e", "--help", "--version",
          } do
             contains(out, flag)
@@ -91,6 +92,9 @@ describe("popd-lua", function()
          { { "--maildir", ".", "--users", "/dev/null", "--dele", "trash" },
             2, '--dele is "unlink", "flag", or a folder such as ".Trash"' },
          { { "--maildir", ".", "--users", "/dev/null", "--newest", "few" }, 2, "--newest takes a number of messages" },
+         { { "--maildir", ".", "--users", "/dev/null", "--uidl", "mine" },
+            2, "--uidl: unknown style 'mine'; there are: " },
+         { { "--uidl", "dovecot", "-e", "" },                             2, "--uidl goes with --maildir" },
          { { "--dele", "flag", "-e", "" },                                2, "--dele goes with --maildir" },
          { { "--maildir", ".", "--users", "/dev/null", "--port", "pop3" },
             2, "--port: a port from 0 to 65535 expected, got 'pop3'" },
@@ -159,6 +163,21 @@ describe("popd-lua", function()
          assert.equal("+OK", c:say("DELE 1", "QUIT"):sub(1, 3))
          assert.equal("two\n", files.text(path("mail/ann/.Trash/cur/2.x:2,")))
          assert.equal("one\n", files.text(path("mail/ann/new/1.x")))
+      end)
+
+      it("tells the unique-ids that another server told, with --uidl", function()
+         files.run("mkdir -p %s", path("mail/ann/new"))
+         files.put(path("mail/ann/new/1.x"), "one\n")
+         files.put(path("mail/ann/dovecot-uidlist"), "3 V255 N8 Gaa\n7 :1.x\n")
+         files.put(path("users"), "ann:secret\n")
+         for style, wanted in pairs { dovecot = "00000007000000ff", ["dovecot:%v/%u"] = "255/7", cyrus = "255.7" } do
+            start("--maildir", path("mail"), "--users", path("users"), "--port=0", "--address", "127.0.0.1",
+               "--uidl", style)
+            local c = program.connect(started:port())
+            assert.equal("+OK", c:login("ann", "secret"):sub(1, 3))
+            assert.equal("+OK 1 " .. wanted, c:say("UIDL 1"))
+            started:stop()
+         end
       end)
 
       describe("with a certificate", function()
