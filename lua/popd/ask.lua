@@ -132,6 +132,7 @@ local function tell(conn, name, f, ...)
 end
 
 ask_module.show = show
+ask_module.is_told = is_told
 ask_module.log_fault = log_fault
 ask_module.fault = fault
 ask_module.is_fault = is_fault

@@ -9,6 +9,7 @@ local contents = require("popd.contents")
 local core = require("popd.core")
 local forms = require("popd.forms")
 local handle = require("popd.handle")
+local holders = require("popd.holders")
 local login = require("popd.login")
 
 local ask, fault, is_fault, wrong = ask_module.ask, ask_module.fault, ask_module.is_fault, ask_module.wrong
@@ -21,19 +22,29 @@ local DELAY_MAX = 30 -- seconds; what failure_delay grows to
 
 -- Locks -------------------------------------------------------------------
 
--- true, false (taken) or a Fault; st.locked tells that unlock is owed: also for a
--- lock that was taken, but too late for the session.
+-- Who has it comes third: a second value is a fault's.
+local function call_lock(f, mbox, conn)
+   local got, second = f(mbox, conn)
+   if holders.are_told(got, second) then
+      return false, nil, second
+   end
+   return got, second
+end
+
+-- true, false (taken) and who has it, or a Fault; st.locked tells that unlock is
+-- owed: also for a lock that was taken, but too late for the session.
 local function lock(conn, st)
    if not st.storage.lock then
       return true
    end
-   local got = ask(conn, "storage.lock", st.storage.lock, st.mbox, conn)
+   local got, _, holder = ask(conn, "storage.lock", call_lock, st.storage.lock, st.mbox, conn)
    if got == true or is_fault(got) and got.answer == true then
       st.locked = true
+      holders.note(st.given, st.mbox, conn)
    elseif got and not is_fault(got) then
       return wrong(conn, "storage.lock", "a boolean", got)
    end
-   return got or false
+   return got or false, holder
 end
 
 local function unlock(conn, st)
@@ -41,6 +52,7 @@ local function unlock(conn, st)
       return
    end
    st.locked = false
+   holders.forget(st.given, st.mbox)
    if st.storage.unlock then
       ask_aside(conn, "storage.unlock", st.storage.unlock, st.mbox, conn)
    end
@@ -89,13 +101,15 @@ function backend.steps(site)
    end
 
    -- Tells the hook how a login ended; it may change a refusal's words.
-   local function refuse(conn, name, why, code, text, counts)
+   local function refuse(conn, name, why, code, text, counts, fields)
       local go, words, word_code = hook(conn, "logged_in", hooks().logged_in, conn, name, false, why)
       local delay = why == "password" and delay_of(conn)
       if delay then
          core.pause(delay)
       end
-      log_login(conn, "login refused", name, { why = why })
+      fields = fields or {}
+      fields.why = why
+      log_login(conn, "login refused", name, fields)
       if go then
          return false, code, text, counts
       end
@@ -152,12 +166,13 @@ function backend.steps(site)
    -- wrong from here on, the core calls `close`, in a task of its own.
    local function enter(conn, st, name)
       count_in(name, st) -- before anything waits: logins at the same time count each other
-      local got = lock(conn, st)
+      local got, holder = lock(conn, st)
       if is_fault(got) then
          return refuse_fault(conn, name, got)
       end
       if not got then
-         return refuse(conn, name, "in-use", "IN-USE", "another session has this maildrop; try again later", false)
+         return refuse(conn, name, "in-use", "IN-USE", "another session has this maildrop; try again later", false,
+            holders.fields(st.given, st.mbox, holder))
       end
       local found = contents.open(conn, st)
       if is_fault(found) then
@@ -189,7 +204,8 @@ function backend.steps(site)
       if too_soon(name) then
          return refuse(conn, name, "hook", "LOGIN-DELAY", "this maildrop was open a moment ago; try again later", false)
       end
-      local st = { storage = forms.storage(options().storage), mbox = mbox }
+      local given = options().storage
+      local st = { storage = forms.storage(given), given = given, mbox = mbox }
       core.conn_private(conn, st)
       return enter(conn, st, name)
    end

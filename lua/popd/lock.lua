@@ -35,20 +35,6 @@ local made = 0
 
 -- Kinds ---------------------------------------------------------------------
 
-local function by_file(method)
-   return function(_, file)
-      -- A file that is not there has nothing to protect.
-      if not file:stat() then
-         return true
-      end
-      local got, who, code = file[method](file)
-      if got == false then
-         return false, { kind = method, process = who }
-      end
-      return got, who, code
-   end
-end
-
 local function temp_name(name)
    made = made + 1
    local dir, base = name:match("^(.-)([^/]*)$")
@@ -69,12 +55,34 @@ local function look(name, now)
    local seconds = math.floor(st.mtime)
    return {
       kind = "dotlock",
+      path = name,
       process = process ~= 0 and process or nil,
       age = math.max(0, (now or math.floor(core.date())) - seconds),
       where = where,
       st = st,
       seconds = seconds,
    }
+end
+
+-- The kernel tells no process of an open file's lock; whoever has that has, as a
+-- rule, the dot-lock too.
+local function describe(self, path, kind, process)
+   local beside = not process and self.dotlock and look(path .. ".lock") or {}
+   return { kind = kind, process = process or beside.process, age = beside.age, path = path }
+end
+
+local function by_file(method)
+   return function(self, file, path)
+      -- A file that is not there has nothing to protect.
+      if not file:stat() then
+         return true
+      end
+      local got, who, code = file[method](file)
+      if got == false then
+         return false, describe(self, path, method, who)
+      end
+      return got, who, code
+   end
 end
 
 local function is_dead(holder)
@@ -190,7 +198,7 @@ end
 local function holder_here(held)
    return {
       kind = "session", session = held, process = (core.spool_self()), age = core.now() - held.since,
-      conn = held.conn and held.conn.id, idle = held.conn and held.conn.idle,
+      conn = held.conn and held.conn.id, idle = held.conn and held.conn.idle, path = held.path,
    }
 end
 
@@ -269,7 +277,8 @@ end
 -- @string path
 -- @param[opt] conn the connection that it is for
 -- @return the lock: `file` (of popd's own kind), `release()`, `renew()`, `check()`; or false
--- and the holder: `kind`, and where it can be told `process`, `age` (seconds), `conn`; or
+-- and the holder, which a storage's `lock` may return as it is, for the log: `kind`, `path`, and where it
+-- can be told `process`, `age` (seconds), `conn`, `idle`; or
 -- nil, the reason and its code
 function Locks:take(path, conn)
    local stop, pause = core.now() + self.wait, PAUSE_LEAST
@@ -288,16 +297,6 @@ function Locks:take(path, conn)
       core.sleep(math.min(pause, left))
       pause = math.min(pause * 2, PAUSE_MOST)
    end
-end
-
---- Writes who holds a lock to the log.
--- @string path
--- @tparam table holder as `take` told it
-function lock.log(path, holder)
-   core.log("info", "the maildrop is locked", {
-      path = path, by = holder.kind, process = holder.process, conn_of_holder = holder.conn,
-      age = holder.age and ("%.0f"):format(holder.age), idle = holder.idle and ("%.0f"):format(holder.idle),
-   })
 end
 
 local function check_seconds(options, name)
@@ -338,6 +337,9 @@ function lock.new(options)
    check(options)
    local locks = setmetatable({ table.unpack(options) }, Locks)
    locks.wait, locks.stale, locks.take_over = options.wait or 0, options.stale or STALE, options.take_over
+   for _, kind in ipairs(locks) do
+      locks.dotlock = locks.dotlock or kind == "dotlock"
+   end
    return locks
 end
 

@@ -354,6 +354,7 @@ function mbox.new(options)
    -- @string name
    -- @param[opt] conn the connection that it is for
    -- @treturn boolean false while somebody else has the lock
+   -- @treturn table who, as `popd.lock` told it
    function storage.lock(name, conn)
       local path, why = root.expand(options.root, name)
       if not path then
@@ -361,8 +362,7 @@ function mbox.new(options)
       end
       local held, holder = locks:take(path, conn)
       if held == false then
-         lock.log(path, holder)
-         return false
+         return false, holder
       elseif not held then
          return nil, holder
       end

@@ -122,14 +122,17 @@ local function add_storage(store, o, threads)
    --- Takes the maildrop's lease.
    -- @string mbox the user's name
    -- @treturn boolean false while another session has it, in any process
+   -- @treturn table which: its `process`, and the `age` of the lock in seconds
    function store.lock(mbox, conn)
       count = count + 1
-      local owner = ("%s.%d"):format(stamp, count)
-      local got = threads.lock(mbox, file, owner, o.lease)
+      local owner = ("%s.%d.%d.%d"):format(stamp, count, (core.spool_self()), os.time())
+      local got, holder = threads.lock(mbox, file, owner, o.lease)
       if got then
          sessions[conn or mbox] = { owner = owner, numbers = {} }
+         return true
       end
-      return got
+      local process, since = (holder or ""):match("%.(%d+)%.(%d+)$")
+      return false, { kind = "lease", process = process, age = since and os.time() - tonumber(since) }
    end
 
    --- Prolongs it.

@@ -267,13 +267,14 @@ end
 -- Sessions --------------------------------------------------------------------
 
 --- Takes the lease if nobody has it or its time is up: one statement, so that
--- two who try at once cannot both get it.
+-- two who try at once cannot both get it.  False comes with the owner.
 function store.lock(mbox, file, owner, seconds)
-   local now = os.time()
-   return open(file):lease(
+   local now, db = os.time(), open(file)
+   local got = db:lease(
       "INSERT INTO leases VALUES (%s, %s, %d) ON CONFLICT (mbox) DO UPDATE SET owner = excluded.owner, "
          .. "ends = excluded.ends WHERE ends < %d",
       text(mbox), text(owner), now + seconds, now)
+   return got, not got and db:value("SELECT owner FROM leases WHERE mbox = %s", text(mbox)) or nil
 end
 
 local PROLONG = "UPDATE leases SET ends = %d WHERE mbox = %s AND owner = %s"

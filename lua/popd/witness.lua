@@ -2,6 +2,7 @@
 -- and tells which answers are none.
 -- @module popd.witness
 local ask_module = require("popd.ask")
+local holders = require("popd.holders")
 
 local witness = {}
 
@@ -161,7 +162,8 @@ end
 
 local function judge(self, entry)
    local answers = entry.answers
-   if not answers[1] and answers[2] ~= nil then
+   local told = entry.operation == "lock" and holders.are_told(answers[1], answers[2])
+   if not answers[1] and answers[2] ~= nil and not told then
       return tell(self, "answer", entry.call, ("%s, %s: a fault"):format(
          witness.show(answers[1]), witness.show(answers[2])))
    end

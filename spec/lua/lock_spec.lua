@@ -362,8 +362,7 @@ sys.stdin.read()
             lock = function(_, conn)
                local held, who = locks:take(path, conn)
                if not held then
-                  lock.log(path, who)
-                  return false
+                  return held, who
                end
                here.held, here.holders = held, here.holders + 1
                here.most = math.max(here.most, here.holders)
@@ -397,7 +396,7 @@ sys.stdin.read()
          second:command("USER joe")
          assert.matches("^%-ERR %[IN%-USE%]", second:command("PASS secret"))
          assert.matches("^%+OK 1 ", first:command("STAT"))
-         assert.equal(1, #client.logged("the maildrop is locked.*by=session"))
+         assert.equal(1, #client.logged("login refused.*held_by=session.*held_conn=%d.*why=in%-use"))
       end)
    end)
 

@@ -230,7 +230,7 @@ describe("popd.sqlite", function()
          c:command("USER joe")
          assert.equal("-ERR [IN-USE]", c:command("PASS secret"):sub(1, 13))
          local other = files.other_process(([[
-            say(require("popd.sqlite").new({ file = %q }).lock("joe"))
+            say(tostring(require("popd.sqlite").new({ file = %q }).lock("joe")))
          ]]):format(file))
          assert.equal("false", other.said)
          other.stop()
