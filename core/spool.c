@@ -18,10 +18,15 @@ static const struct {
     int code;
     const char *name;
 } codes[] = {
-    {EACCES, "EACCES"}, {EBADF, "EBADF"},     {EDQUOT, "EDQUOT"}, {EEXIST, "EEXIST"},
-    {EFBIG, "EFBIG"},   {EIO, "EIO"},         {EISDIR, "EISDIR"}, {ELOOP, "ELOOP"},
-    {EMFILE, "EMFILE"}, {ENFILE, "ENFILE"},   {ENOENT, "ENOENT"}, {ENOSPC, "ENOSPC"},
-    {ENOMEM, "ENOMEM"}, {ENOTDIR, "ENOTDIR"}, {EPERM, "EPERM"},   {EROFS, "EROFS"},
+    {EACCES, "EACCES"},   {EBADF, "EBADF"},
+    {EDQUOT, "EDQUOT"},   {EEXIST, "EEXIST"},
+    {EFBIG, "EFBIG"},     {EIO, "EIO"},
+    {EISDIR, "EISDIR"},   {ELOOP, "ELOOP"},
+    {EMFILE, "EMFILE"},   {ENAMETOOLONG, "ENAMETOOLONG"},
+    {ENFILE, "ENFILE"},   {ENOENT, "ENOENT"},
+    {ENOSPC, "ENOSPC"},   {ENOMEM, "ENOMEM"},
+    {ENOTDIR, "ENOTDIR"}, {EPERM, "EPERM"},
+    {EROFS, "EROFS"},
 };
 
 /* nil, the reason, and the error's name where it is a usual one. */

@@ -30,8 +30,8 @@ struct spool_work {
     void *owner;                       /* run's and free's */
     const char *octets;                /* of the string that is its user value; or NULL */
     uint64_t at;
-    int code;  /* an errno; FILELOCK_SHORT; 0: done */
-    bool more; /* done for now: the result is false */
+    int code;     /* an errno; FILELOCK_SHORT; 0: done */
+    bool more;    /* done for now: the result is false */
     size_t count; /* of octets, or of ranges */
     struct filelock_range range[];
 };

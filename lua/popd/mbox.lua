@@ -576,7 +576,8 @@ function mbox.new(options)
       if not message then
          return nil, err, sort
       end
-      local text, held = mboxdelivery.text(message, format, os.time()), nil
+      local text = mboxdelivery.text(message, format, os.time())
+      local held
       held, err, sort = take(locks_to_deliver, options.root, path)
       if not held then
          return nil, err, sort

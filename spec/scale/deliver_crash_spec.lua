@@ -3,6 +3,7 @@
 local files = require("support.files")
 local fs = require("popd.fs")
 local killing = require("support.killing")
+local mbox = require("popd.mbox")
 local process = require("support.process")
 
 local MESSAGE = "Subject: one\n\n" .. ("a line of it\n"):rep(1000)
@@ -39,6 +40,18 @@ describe("SIGKILL at each system call of a delivery", function()
             found[#found + 1] = files.text(path .. "/" .. name)
          end
       end
+      return found
+   end
+
+   -- The messages that a session of an mbox file serves, which must get its lock at once.
+   local function mails(root, name)
+      local storage, found = mbox.new { root = root .. "/%s" }, {}
+      assert.is_true(storage.lock(name))
+      for id = 1, storage.stat(name) do
+         local part = storage.get(name, id)
+         found[id] = files.text(part.path):sub(part.offset + 1, part.offset + part.length)
+      end
+      storage.unlock(name)
       return found
    end
 
@@ -87,6 +100,25 @@ describe("SIGKILL at each system call of a delivery", function()
          files.run("rm -rf %s; mkdir -p %s", dir .. "/box", dir .. "/box/joe")
       end, function()
          return texts(dir .. "/box/joe", {})
+      end)
+   end)
+
+   it("into an mbox file that is not there yet", function()
+      try("mbox:" .. dir .. "/box/%n", function()
+         files.run("rm -rf %s; mkdir %s", dir .. "/box", dir .. "/box")
+      end, function()
+         return mails(dir .. "/box", "joe")
+      end)
+   end)
+
+   it("into an mbox file, whose earlier mail stays", function()
+      local old = ("From a@b Thu Jan  1 00:00:00 1970\n%s\n\n"):format(OLD)
+      try("mbox:" .. dir .. "/box/%n", function()
+         files.run("rm -rf %s; mkdir %s", dir .. "/box", dir .. "/box")
+         files.put(dir .. "/box/joe", old:rep(3))
+      end, function()
+         assert.equal(old:rep(3), files.text(dir .. "/box/joe"):sub(1, 3 * #old))
+         return mails(dir .. "/box", "joe")
       end)
    end)
 
