@@ -290,13 +290,12 @@ describe("popd.mbox's deliver", function()
    end)
 
    describe("that fails", function()
-      local function script_of(lines)
-         return files.put(dir .. "/script.lua", ([[
+      local function line_of()
+         return files.lua(files.put(dir .. "/script.lua", ([[
             require("popd").log_to(function(_, line) print(line) end)
             local storage = require("popd.mbox").new { root = %q, lock = { "fcntl" } }
-            %s
             print(storage.deliver("joe", "S: 1\n\n" .. ("x\n"):rep(100000)))
-         ]]):format(dir .. "/%s", lines or ""))
+         ]]):format(dir .. "/%s")))
       end
 
       -- what, what strace injects, the reason, what was there
@@ -311,8 +310,7 @@ describe("popd.mbox's deliver", function()
                return pending("strace cannot be used here")
             end
             files.put(path, case[4])
-            local script = script_of()
-            local ok, said = traced.run(case[2], script)
+            local ok, said = traced.run(case[2], line_of())
             assert.is_true(ok, said)
             assert.matches("^nil\t" .. path .. ": .*" .. case[3] .. "[^\n]*\n$", said)
             assert.equal(case[4], files.text(path))
@@ -326,7 +324,7 @@ describe("popd.mbox's deliver", function()
             return pending("strace cannot be used here")
          end
          files.put(path, OLD)
-         local ok, said = traced.run("fsync,ftruncate:error=EIO", script_of())
+         local ok, said = traced.run("fsync,ftruncate:error=EIO", line_of())
          assert.is_true(ok, said)
          assert.matches("^[^\n]*could not be taken back[^\n]*\nnil\t", said)
          assert.equal(OLD, files.text(path):sub(1, #OLD))
@@ -347,7 +345,7 @@ describe("popd.mbox's deliver", function()
          assert(storage.lock("joe"))
          storage.dele("joe", { 1 })
       ]]):format(dir .. "/%s"))
-      traced.run("pwrite64:error=EIO:when=3", script) -- the journal is there, nothing was copied back
+      traced.run("pwrite64:error=EIO:when=3", files.lua(script)) -- the journal is there, nothing was copied back
       assert.is_truthy(files.exists(dir .. "/.joe.popd-journal"))
       assert.is_true(new().deliver("joe", "S: 3\n\nz\n"))
       assert.is_falsy(files.exists(dir .. "/.joe.popd-journal"))

@@ -2,9 +2,10 @@
 -- message is there, or nothing of it shows.
 local files = require("support.files")
 local fs = require("popd.fs")
-local killing = require("support.killing")
 local mbox = require("popd.mbox")
+local popd = require("popd")
 local process = require("support.process")
+local traced = require("support.traced")
 
 local MESSAGE = "Subject: one\n\n" .. ("a line of it\n"):rep(1000)
 local OLD = "Subject: old\n\n"
@@ -17,9 +18,11 @@ describe("SIGKILL at each system call of a delivery", function()
    before_each(function()
       dir = files.new_dir()
       files.put(dir .. "/message", MESSAGE)
+      popd.log_to(function() end) -- locks that were left behind
    end)
 
    after_each(function()
+      popd.log_to(nil)
       files.remove(dir)
    end)
 
@@ -58,17 +61,17 @@ describe("SIGKILL at each system call of a delivery", function()
    -- Kills a delivery at each call, each time anew; `set_up` makes what there is
    -- before, `shown` returns the messages that are there.
    local function try(store, set_up, shown)
-      if not killing.works() then
+      if not traced.works() then
          return pending("strace cannot be used here")
       end
       local line = command(store)
       set_up()
-      local calls = killing.calls(line, "Subject: one")
+      local calls = traced.calls(line, { from = "Subject: one", changing = true })
       local before, after = 0, 0
       for n, call in ipairs(calls) do
          set_up()
          local old = #shown()
-         local killed = killing.kill(line, call)
+         local killed = traced.kill(call, line)
          local found = shown()
          local what = ("call %d of %d, %s %d"):format(n, #calls, call.name, call.nth)
          assert.is_true(killed, what)
