@@ -18,10 +18,15 @@ static const struct {
     int code;
     const char *name;
 } codes[] = {
-    {EACCES, "EACCES"}, {EBADF, "EBADF"},     {EDQUOT, "EDQUOT"}, {EEXIST, "EEXIST"},
-    {EFBIG, "EFBIG"},   {EIO, "EIO"},         {EISDIR, "EISDIR"}, {ELOOP, "ELOOP"},
-    {EMFILE, "EMFILE"}, {ENFILE, "ENFILE"},   {ENOENT, "ENOENT"}, {ENOSPC, "ENOSPC"},
-    {ENOMEM, "ENOMEM"}, {ENOTDIR, "ENOTDIR"}, {EPERM, "EPERM"},   {EROFS, "EROFS"},
+    {EACCES, "EACCES"},   {EBADF, "EBADF"},
+    {EDQUOT, "EDQUOT"},   {EEXIST, "EEXIST"},
+    {EFBIG, "EFBIG"},     {EIO, "EIO"},
+    {EISDIR, "EISDIR"},   {ELOOP, "ELOOP"},
+    {EMFILE, "EMFILE"},   {ENAMETOOLONG, "ENAMETOOLONG"},
+    {ENFILE, "ENFILE"},   {ENOENT, "ENOENT"},
+    {ENOSPC, "ENOSPC"},   {ENOMEM, "ENOMEM"},
+    {ENOTDIR, "ENOTDIR"}, {EPERM, "EPERM"},
+    {EROFS, "EROFS"},
 };
 
 /* nil, the reason, and the error's name where it is a usual one. */
@@ -164,19 +169,6 @@ l_read(lua_State *L)
         return fail(L, "read", "spool", errno);
     luaL_pushresultsize(&b, (size_t)got);
     return 1;
-}
-
-/* spool:write(at, octets) -> true; a little, at once */
-static int
-l_write(lua_State *L)
-{
-    int fd = spool_check(L, 1)->fd;
-    uint64_t at = spool_check_octets(L, 2);
-    size_t n;
-    const char *octets = luaL_checklstring(L, 3, &n);
-    int code = filelock_write(fd, octets, n, at);
-
-    return code ? fail(L, "write", "spool", code) : push_bool(L, true);
 }
 
 /* Locks -------------------------------------------------------------------------- */
@@ -336,7 +328,7 @@ l_work_gc(lua_State *L)
 struct spool_work *
 spool_work(lua_State *L, const char *what, void (*run)(struct spool_work *), size_t ranges)
 {
-    struct spool_work *w = lua_newuserdatauv(L, sizeof *w + ranges * sizeof *w->range, 0);
+    struct spool_work *w = lua_newuserdatauv(L, sizeof *w + ranges * sizeof *w->range, 1);
 
     memset(w, 0, sizeof *w);
     w->tasks = lua_touserdata(L, lua_upvalueindex(1));
@@ -389,6 +381,12 @@ spool_start(lua_State *L, struct spool_work *w)
 }
 
 static void
+run_write(struct spool_work *w)
+{
+    w->code = filelock_write(w->file->fd, w->octets, w->count, w->at);
+}
+
+static void
 run_copy(struct spool_work *w)
 {
     w->code = filelock_copy(w->file->fd, w->at, w->from->fd, w->range, w->count);
@@ -404,6 +402,25 @@ static void
 run_truncate(struct spool_work *w)
 {
     w->code = ftruncate(w->file->fd, (off_t)w->at) == 0 ? 0 : errno;
+}
+
+/* spool:write(at, octets) -> true */
+static int
+l_write(lua_State *L)
+{
+    struct filelock *f = spool_check(L, 1);
+    uint64_t at = spool_check_octets(L, 2);
+    size_t n;
+    const char *octets = luaL_checklstring(L, 3, &n);
+    struct spool_work *w = spool_work(L, "write", run_write, 0);
+
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, -2, 1); /* the string lives as long as the work */
+    w->file = filelock_hold(f);
+    w->octets = octets;
+    w->count = n;
+    w->at = at;
+    return spool_start(L, w);
 }
 
 /* spool:sync() -> true, when it is on the disk */

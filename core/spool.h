@@ -28,10 +28,11 @@ struct spool_work {
     const char *what;                  /* a literal, for errors */
     struct filelock *file, *from;      /* held, or NULL */
     void *owner;                       /* run's and free's */
+    const char *octets;                /* of the string that is its user value; or NULL */
     uint64_t at;
-    int code;  /* an errno; FILELOCK_SHORT; 0: done */
-    bool more; /* done for now: the result is false */
-    size_t count;
+    int code;     /* an errno; FILELOCK_SHORT; 0: done */
+    bool more;    /* done for now: the result is false */
+    size_t count; /* of octets, or of ranges */
     struct filelock_range range[];
 };
 

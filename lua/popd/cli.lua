@@ -21,8 +21,8 @@ Runs a script that sets up POP3 servers, or serves Maildirs by flags alone.
 `cert` makes a key and a certificate for it, `passwd` an entry of the users' file, or
 a user of an SQLite file; `check` tells what is wrong with the storage that a file
 returns; `deliver` puts a message into a maildrop of a STORE, which is maildir:PATH,
-dbox:DIR or sqlite:FILE; `import` takes a Maildir over into a user's mail in an SQLite
-file, `export` does the reverse.
+mbox:PATH, dbox:DIR or sqlite:FILE; `import` takes a Maildir over into a user's mail in
+an SQLite file, `export` does the reverse.
 
   --maildir DIR      serve DIR/<mbox> for each user; in DIR, %s stands for the
                      mbox, %n and %d for its parts around the '@'

@@ -27,7 +27,7 @@ end
 
 -- What is wrong with the words, or nil.
 local function check(given, words)
-   return not given.store and "where to? Say --store maildir:PATH, dbox:DIR or sqlite:FILE"
+   return not given.store and "where to? Say --store maildir:PATH, mbox:PATH, dbox:DIR or sqlite:FILE"
       or (words[given.rest] or "") == "" and "to whom? Name the maildrop"
       or words[given.rest + 1] and "one maildrop at a time"
       or wrong_text("--from", given.from) or wrong_text("--delivered-to", given.to)

@@ -27,7 +27,11 @@ local PRIVATE = tonumber("700", 8)
 -- What no second try mends.
 local FINAL = { ENOTDIR = "CANTCREAT", ELOOP = "CANTCREAT", ENAMETOOLONG = "CANTCREAT" }
 
-local function fail(err, code)
+--- What a deliverer returns of a failure.
+-- @string err
+-- @string[opt] code the error's name
+-- @return nil, the reason, and the sort of failure
+function delivery.fail(err, code)
    return nil, err, FINAL[code]
 end
 
@@ -110,6 +114,15 @@ end
 
 -- Maildirs --------------------------------------------------------------------
 
+-- What must be there of a root's paths.
+local function fixed_of(root)
+   local fixed = roots.fixed_part(root)
+   if fixed == root:gsub("%%%%", "%%"):gsub("([^/])/*$", "%1") then
+      return roots.parent(fixed)
+   end
+   return fixed
+end
+
 -- Makes a directory and those above it, but nothing above `fixed`: where that is
 -- absent a disk may not be mounted, and mail would be hidden below it.
 local function make_dir(dir, fixed)
@@ -119,7 +132,7 @@ local function make_dir(dir, fixed)
    elseif code ~= "ENOENT" or dir == fixed then
       return nil, err, code
    end
-   local parent = dir:match("^(.*[^/])/+[^/]*$") or dir:sub(1, 1) == "/" and "/" or "."
+   local parent = roots.parent(dir)
    local ok
    ok, err, code = make_dir(parent, fixed)
    if ok then
@@ -130,6 +143,15 @@ local function make_dir(dir, fixed)
       ok, err, code = fs.fsync(parent)
    end
    return ok, err, code
+end
+
+--- Makes what is missing of the directories that a path of a root is in, for their
+-- owner alone; the one in front of the first `%` must be there.
+-- @string root
+-- @string path
+-- @treturn boolean true, or nil, the reason and the error's name
+function delivery.make_parent(root, path)
+   return make_dir(roots.parent(path), fixed_of(root))
 end
 
 local function make_maildir(dir, fixed)
@@ -200,7 +222,7 @@ end
 -- @string dir
 -- @treturn boolean true, or nil, the reason and the error's name
 function delivery.make_maildir(dir)
-   return make_maildir(dir, dir:match("^(.*[^/])/+[^/]*$") or "/")
+   return make_maildir(dir, roots.parent(dir))
 end
 
 --- A deliverer into Maildirs, which are made where they are absent, for their
@@ -213,10 +235,7 @@ function delivery.maildir(options)
    if wrong then
       error("delivery.maildir: " .. wrong, 2)
    end
-   local fixed = roots.fixed_part(root)
-   if fixed == root:gsub("%%%%", "%%"):gsub("([^/])/*$", "%1") then
-      fixed = fixed:match("^(.*[^/])/+[^/]*$") or fixed:sub(1, 1) == "/" and "/" or "."
-   end
+   local fixed = fixed_of(root)
    return function(mbox, source, how)
       local dir, why = roots.expand(root, mbox)
       if not dir then
@@ -236,7 +255,7 @@ function delivery.maildir(options)
          ok, err, code = settle(path, dir .. "/new")
       end
       if not path or not ok then
-         return fail(err, code)
+         return delivery.fail(err, code)
       end
       return true
    end
@@ -314,7 +333,7 @@ function delivery.dbox(options)
       end
       local ok, why, code = put_numbered(dir, message)
       if not ok then
-         return fail(why, code)
+         return delivery.fail(why, code)
       end
       return true
    end

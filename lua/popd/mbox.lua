@@ -3,7 +3,8 @@
 -- A session locks the file as other mail programs do, so that nobody delivers
 -- into it or changes it until the session ends; then messages are deleted by a
 -- rewrite that no crash can make lose mail (`popd.mboxjournal`).  Otherwise the file is never
--- altered.  A file that does not exist is an empty maildrop.
+-- altered, but by `deliver`, which adds to its end (`popd.mboxdelivery`).  A file that does not
+-- exist is an empty maildrop.
 --
 -- A message starts at a line `From …` with a date, which is no part of it, nor is
 -- one blank line before the next.  A message's unique-id is a digest of that
@@ -16,9 +17,11 @@
 -- @usage
 -- popd.new { storage = mbox.new { root = "/var/mail/%s" } }
 local core = require("popd.core")
+local delivery = require("popd.delivery")
 local fs = require("popd.fs")
 local journal = require("popd.mboxjournal")
 local lock = require("popd.lock")
+local mboxdelivery = require("popd.mboxdelivery")
 local root = require("popd.root")
 
 local mbox = {}
@@ -57,12 +60,18 @@ local function check(options)
    end
 end
 
+-- The locks of sessions, and those of deliveries, for which nobody's session ends.
 local function locks_of(options)
-   local ok, locks = pcall(lock.new, options.lock or { "fcntl", "dotlock" })
+   local wanted = options.lock or { "fcntl", "dotlock" }
+   local ok, locks = pcall(lock.new, wanted)
    if not ok then
       error("mbox.new: " .. locks, 3)
    end
-   return locks
+   local patient = {}
+   for name, value in pairs(wanted) do
+      patient[name] = name ~= "take_over" and value or nil
+   end
+   return locks, lock.new(patient)
 end
 
 -- What is known from earlier sessions ---------------------------------------
@@ -293,21 +302,28 @@ local function delete(session, ids)
    return journal.rewrite(session.file, session.path, first, ranges, size)
 end
 
+-- Whoever waited for it may be gone: then the lock stays until it is done.
+local function delete_busy(session, ids)
+   local results = table.pack(pcall(delete, session, ids))
+   session.busy = false
+   if session.left then
+      session.held:release()
+   end
+   if not results[1] then
+      error(results[2], 0)
+   end
+   return table.unpack(results, 2, results.n)
+end
+
 -- Calls f in a task of its own and waits for it.  What was begun must come to its
--- end: no deadline counts here, and if the wait ends all the same the lock stays
--- until the work is done.
-local function apart(session, f, ...)
+-- end: no deadline counts here.
+local function apart(f, ...)
    if core.party() == 0 then -- a main chunk has no deadline
-      return f(session, ...)
+      return f(...)
    end
    local results, args, pause = nil, table.pack(...), PAUSE_LEAST
-   session.busy = true
    core.spawn(function()
-      results = table.pack(pcall(f, session, table.unpack(args, 1, args.n)))
-      session.busy = false
-      if session.left then
-         session.held:release()
-      end
+      results = table.pack(pcall(f, table.unpack(args, 1, args.n)))
    end)
    while not results do
       core.pause(pause)
@@ -317,6 +333,72 @@ local function apart(session, f, ...)
       error(results[2], 0)
    end
    return table.unpack(results, 2, results.n)
+end
+
+-- Delivering ----------------------------------------------------------------
+
+-- The path that a message may go to; nil and why there is none.
+local function path_for(pattern, name)
+   local path, why = root.expand(pattern, name)
+   if path and path:find("%.lock$") then -- it would lock, or be removed as one that was left behind
+      return nil, ("maildrop %q: its file would be another one's lock"):format(name)
+   end
+   return path, why
+end
+
+-- Makes a file that is absent, for its owner alone.
+local function make_file(pattern, path)
+   local ok, err, code = delivery.make_parent(pattern, path)
+   if not ok then
+      return delivery.fail(err, code)
+   end
+   local file
+   file, err, code = core.spool(path, "new")
+   if file then
+      file:close()
+      return true
+   elseif code ~= "EEXIST" then
+      return delivery.fail(err, code)
+   end
+   local st = fs.stat(path)
+   if st and st.type ~= "file" then
+      return nil, path .. ": not a regular file", "CANTCREAT"
+   end
+   return true
+end
+
+local function tell_locked(path, holder)
+   return ("%s: it is locked by %s"):format(path,
+      holder.process and ("process %d"):format(holder.process) or "another program")
+end
+
+-- Locks the file, which is there then: another program may remove an empty one meanwhile.
+local function take(locks, pattern, path)
+   for _ = 1, 10 do
+      local ok, err, sort = make_file(pattern, path)
+      if not ok then
+         return nil, err, sort
+      end
+      local held, holder, code = locks:take(path)
+      if held == false then
+         return nil, tell_locked(path, holder)
+      elseif not held then
+         return delivery.fail(holder, code)
+      elseif held.file:stat() then
+         return held
+      end
+      held:release()
+   end
+   return nil, path .. ": it is removed again and again"
+end
+
+local function put(held, text)
+   local lease <close> = held
+   local ok, err = journal.recover(lease.file, lease.path)
+   if not ok then
+      return nil, err
+   end
+   return mboxdelivery.append(lease.file, lease.path, text)
 end
 
 --- Makes a storage back end.
@@ -329,11 +411,11 @@ end
 -- (Content-Length tells where a body ends, if a `From ` line or the end is there).
 -- `lock`: as for `popd.lock.new`; absent: `{ "fcntl", "dotlock" }`.  `x_uidl`: true: an
 -- X-UIDL field is the message's unique-id
--- @treturn table the storage functions
+-- @treturn table the storage functions, and `deliver`
 -- @usage mbox.new { root = "/var/mail/%n", lock = { "fcntl", "dotlock", wait = 10, take_over = 120 } }
 function mbox.new(options)
    check(options)
-   local format, locks = options.format or "mboxo", locks_of(options)
+   local format, locks, locks_to_deliver = options.format or "mboxo", locks_of(options)
    local sessions, known, storage = {}, new_known(), {}
 
    local function session_of(name)
@@ -470,12 +552,37 @@ function mbox.new(options)
       if #ids == 0 then
          return true
       end
-      local ok, err = apart(session, delete, ids)
+      session.busy = true
+      local ok, err = apart(delete_busy, session, ids)
       if ok then
          return true
       end
       session.failed = true
       return nil, err, ids
+   end
+
+   --- Delivers a message, as `popd.delivery` tells: at the file's end, which is made where it is
+   -- absent.  Waits for its lock as the option `lock` says; while a session has it, mail has to come later.
+   -- @string name
+   -- @param source a message handle
+   -- @tparam[opt] table how `from`, `to`
+   -- @treturn boolean true, or nil, the reason and the sort of failure
+   function storage.deliver(name, source, how)
+      local path, why = path_for(options.root, name)
+      if not path then
+         return nil, why, "NOUSER"
+      end
+      local message, err, sort = delivery.read(source, how)
+      if not message then
+         return nil, err, sort
+      end
+      local text = mboxdelivery.text(message, format, os.time())
+      local held
+      held, err, sort = take(locks_to_deliver, options.root, path)
+      if not held then
+         return nil, err, sort
+      end
+      return apart(put, held, text)
    end
 
    return storage

@@ -40,6 +40,13 @@ function root.literal(path)
    return (path:gsub("%%", "%%%%"))
 end
 
+--- The directory that a path is in.
+-- @string path without slashes at its end
+-- @treturn string
+function root.parent(path)
+   return path:match("^(.*[^/])/+[^/]*$") or path:sub(1, 1) == "/" and "/" or "."
+end
+
 -- A part of an mbox is one name in a directory, and no special one.
 local function is_safe(part)
    return part and part ~= "" and part:sub(1, 1) ~= "." and not part:find("[/%c]")

@@ -1,4 +1,5 @@
---- Stores by their names on a command line: `maildir:PATH`, `dbox:DIR`, `sqlite:FILE`.
+--- Stores by their names on a command line: `maildir:PATH`, `dbox:DIR`, `sqlite:FILE`, and
+-- `mbox:PATH`, `mboxrd:PATH`, `mboxcl:PATH`, which are the formats of mbox files.
 -- @module popd.stores
 local core = require("popd.core")
 local delivery = require("popd.delivery")
@@ -7,7 +8,23 @@ local roots = require("popd.root")
 
 local stores = {}
 
+local NAMES = "maildir:PATH, mbox:PATH, mboxrd:PATH, mboxcl:PATH, dbox:DIR, sqlite:FILE"
+
 local SIGXFSZ = 25
+
+-- Seconds that a delivery waits for a session to end.  An MTA waits as long, and
+-- comes again later.
+local WAIT = 30
+
+local function mbox_of(format)
+   return function(path)
+      local wrong = roots.fault(path, "the path")
+      if wrong then
+         return nil, wrong
+      end
+      return require("popd.mbox").new { root = path, format = format, lock = { "fcntl", "dotlock", wait = WAIT } }
+   end
+end
 
 -- Each makes a table with `deliver`, or returns nil and the reason.
 local kinds = {
@@ -21,9 +38,9 @@ local kinds = {
    dbox = function(path)
       return require("popd.dbox").new { base = path }
    end,
-   mbox = function()
-      return nil, "this version does not deliver into mbox files"
-   end,
+   mbox = mbox_of("mboxo"),
+   mboxcl = mbox_of("mboxcl"),
+   mboxrd = mbox_of("mboxrd"),
    sqlite = function(path)
       local size, why = fs.size(path) -- a path that is misspelt is not to be made
       if not size then
@@ -44,7 +61,7 @@ local kinds = {
 function stores.split(name)
    local kind, path = name:match("^(%l+):(.+)$")
    if not kinds[kind] then
-      return nil, ("--store: '%s' is none of maildir:PATH, dbox:DIR, mbox:FILE, sqlite:FILE"):format(name)
+      return nil, ("--store: '%s' is none of %s"):format(name, NAMES)
    end
    return kind, path
 end

@@ -177,6 +177,52 @@ describe("popd-lua deliver", function()
       end)
    end)
 
+   describe("into an mbox file", function()
+      local function store(kind)
+         return ("--store=%s:%s/%%n"):format(kind or "mbox", root)
+      end
+
+      -- kind, the message's lines behind the From_ line
+      for _, case in ipairs {
+         { "mbox", "A: b\n\n>From me\n>From you\n\n" },
+         { "mboxrd", "A: b\n\n>From me\n>>From you\n\n" },
+         { "mboxcl", "A: b\nContent-Length: 19\n\n>From me\n>From you\n\n" },
+      } do
+         it("adds a message to its end as is usual for " .. case[1], function()
+            files.put(root .. "/joe", "From x\nold\n")
+            succeeds(deliver("A: b\n\nFrom me\n>From you\n", store(case[1]), "joe@example.org"))
+            local before, from, after = files.text(root .. "/joe"):match("^(.-\n\n)(From [^\n]*\n)(.*)$")
+            assert.equal("From x\nold\n\n", before)
+            assert.matches("^From MAILER%-DAEMON %u%l%l %u%l%l [ %d]%d %d%d:%d%d:%d%d %d%d%d%d\n$", from)
+            assert.equal(case[2], after)
+         end)
+      end
+
+      it("makes one that is its owner's alone, and leaves nothing beside it", function()
+         succeeds(deliver("a\n", store(), "--from", "a@b", "joe"))
+         assert.matches("^From a@b [^\n]*\nReturn%-Path: <a@b>\na\n\n$", (only(root)))
+         assert.equal(tonumber("600", 8), fs.stat(root .. "/joe").mode)
+      end)
+
+      it("has the MTA try again when the disk is full, and leaves nothing of the message", function()
+         succeeds(deliver("old\n", store(), "joe"))
+         local before = files.text(root .. "/joe")
+         fails(75, root .. "/joe: write", run("ulimit -f 16;", ("a"):rep(100000), store(), "joe"))
+         fails(75, "File too large", run("ulimit -f 16;", ("a"):rep(100000), store(), "joe"))
+         assert.equal(before, files.text(root .. "/joe"))
+         assert.same({ "joe" }, names(root))
+         succeeds(deliver("new\n", store(), "joe"))
+         assert.matches("^From [^\n]*\nnew\n\n$", files.text(root .. "/joe"):sub(#before + 1))
+      end)
+
+      it("says that a name can be nobody's, or what is no mailbox", function()
+         fails(67, "no name", deliver("a\n", store(), "../joe"))
+         fails(67, "lock", deliver("a\n", store(), "joe.lock"))
+         fails(73, "not a regular file", deliver("a\n", "--store", "mbox:/dev/null", "joe"))
+         assert.same({}, names(root))
+      end)
+   end)
+
    describe("into an SQLite file", function()
       local function on_database(name, f)
          it(name, function()

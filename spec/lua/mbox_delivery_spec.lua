@@ -53,6 +53,13 @@ describe("delivery into an mbox file", function()
             return { "python3", files.put(dir .. "/by_fcntl.py", BY_FCNTL), path }
          end,
       },
+      {
+         name = "popd-lua deliver", has = "true",
+         command = function()
+            local words = table.move(files.as_oneself(), 1, 2, 3, { process.program(), "deliver" })
+            return table.move({ "--store", "mbox:" .. path, "joe" }, 1, 3, #words + 1, words)
+         end,
+      },
    }
 
    local function message(name)

@@ -597,7 +597,7 @@ describe("popd.mbox", function()
             print(storage.dele("joe", { 1 }))
             storage.unlock("joe")
          ]]):format(dir .. "/%s"))
-         local ok, said = traced.run("pwrite64:error=ENOSPC:when=1", script)
+         local ok, said = traced.run("pwrite64:error=ENOSPC:when=1", files.lua(script))
          assert.is_true(ok, said)
          assert.matches("^nil\t.*No space left", said)
          assert.equal(spool_of(names), files.text(path))
@@ -617,7 +617,7 @@ describe("popd.mbox", function()
             print(storage.dele("joe", { 1 }))
             storage.unlock("joe")
          ]]):format(dir .. "/%s"))
-         local ok, said = traced.run("pwrite64:error=ENOSPC:when=3", script)
+         local ok, said = traced.run("pwrite64:error=ENOSPC:when=3", files.lua(script))
          assert.is_true(ok, said)
          assert.matches("^nil\t.*No space left", said)
          assert.same({ stored("b", ("b"):rep(50)), stored("c", ("c"):rep(50)), stored("d", ("d"):rep(50)) },
@@ -637,7 +637,7 @@ describe("popd.mbox", function()
             pending("strace cannot be used here, or files not be given away")
             return
          end
-         traced.run("pwrite64:error=EIO:when=3", script) -- the journal is there, nothing was copied back
+         traced.run("pwrite64:error=EIO:when=3", files.lua(script)) -- the journal is there, nothing was copied back
          assert.equal(spool_of(names), files.text(path))
          assert(fs.chown(journal, 65534, 65534))
          assert.equal(4, #session(new(), texts))

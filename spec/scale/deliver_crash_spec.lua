@@ -2,8 +2,10 @@
 -- message is there, or nothing of it shows.
 local files = require("support.files")
 local fs = require("popd.fs")
-local killing = require("support.killing")
+local mbox = require("popd.mbox")
+local popd = require("popd")
 local process = require("support.process")
+local traced = require("support.traced")
 
 local MESSAGE = "Subject: one\n\n" .. ("a line of it\n"):rep(1000)
 local OLD = "Subject: old\n\n"
@@ -16,9 +18,11 @@ describe("SIGKILL at each system call of a delivery", function()
    before_each(function()
       dir = files.new_dir()
       files.put(dir .. "/message", MESSAGE)
+      popd.log_to(function() end) -- locks that were left behind
    end)
 
    after_each(function()
+      popd.log_to(nil)
       files.remove(dir)
    end)
 
@@ -42,20 +46,32 @@ describe("SIGKILL at each system call of a delivery", function()
       return found
    end
 
+   -- The messages that a session of an mbox file serves, which must get its lock at once.
+   local function mails(root, name)
+      local storage, found = mbox.new { root = root .. "/%s" }, {}
+      assert.is_true(storage.lock(name))
+      for id = 1, storage.stat(name) do
+         local part = storage.get(name, id)
+         found[id] = files.text(part.path):sub(part.offset + 1, part.offset + part.length)
+      end
+      storage.unlock(name)
+      return found
+   end
+
    -- Kills a delivery at each call, each time anew; `set_up` makes what there is
    -- before, `shown` returns the messages that are there.
    local function try(store, set_up, shown)
-      if not killing.works() then
+      if not traced.works() then
          return pending("strace cannot be used here")
       end
       local line = command(store)
       set_up()
-      local calls = killing.calls(line, "Subject: one")
+      local calls = traced.calls(line, { from = "Subject: one", changing = true })
       local before, after = 0, 0
       for n, call in ipairs(calls) do
          set_up()
          local old = #shown()
-         local killed = killing.kill(line, call)
+         local killed = traced.kill(call, line)
          local found = shown()
          local what = ("call %d of %d, %s %d"):format(n, #calls, call.name, call.nth)
          assert.is_true(killed, what)
@@ -87,6 +103,25 @@ describe("SIGKILL at each system call of a delivery", function()
          files.run("rm -rf %s; mkdir -p %s", dir .. "/box", dir .. "/box/joe")
       end, function()
          return texts(dir .. "/box/joe", {})
+      end)
+   end)
+
+   it("into an mbox file that is not there yet", function()
+      try("mbox:" .. dir .. "/box/%n", function()
+         files.run("rm -rf %s; mkdir %s", dir .. "/box", dir .. "/box")
+      end, function()
+         return mails(dir .. "/box", "joe")
+      end)
+   end)
+
+   it("into an mbox file, whose earlier mail stays", function()
+      local old = ("From a@b Thu Jan  1 00:00:00 1970\n%s\n\n"):format(OLD)
+      try("mbox:" .. dir .. "/box/%n", function()
+         files.run("rm -rf %s; mkdir %s", dir .. "/box", dir .. "/box")
+         files.put(dir .. "/box/joe", old:rep(3))
+      end, function()
+         assert.equal(old:rep(3), files.text(dir .. "/box/joe"):sub(1, 3 * #old))
+         return mails(dir .. "/box", "joe")
       end)
    end)
 

@@ -23,6 +23,9 @@ local cases = {
 
 local NEW = message(99, 60)
 
+-- What programs open that mark where they begin and end.
+local BETWEEN = { from = "/popd%-begin", to = "/popd%-end" }
+
 describe("SIGKILL at each system call of a deletion from an mbox file:", function()
    if not traced.works() then
       pending("strace cannot be used here")
@@ -107,14 +110,14 @@ describe("SIGKILL at each system call of a deletion from an mbox file:", functio
       popd.log_to(function() end)
       dir = files.new_dir()
       box = dir .. "/box"
-      recovery = files.put(dir .. "/recovery.lua", ([[
+      recovery = files.lua(files.put(dir .. "/recovery.lua", ([[
          require("popd").log_to(function() end)
          local storage = require("popd.mbox").new { root = %q }
          io.open("/popd-begin")
          assert(storage.lock("joe"))
          storage.unlock("joe")
          io.open("/popd-end")
-      ]]):format(box .. "/%s"))
+      ]]):format(box .. "/%s")))
    end)
 
    lazy_teardown(function()
@@ -150,16 +153,16 @@ describe("SIGKILL at each system call of a deletion from an mbox file:", functio
                texts[i] = message(i, size)
             end
             kept, before = remove_ids(texts, case.ids), table.concat(texts)
-            script = files.put(dir .. "/deletion.lua", ([[
+            script = files.lua(files.put(dir .. "/deletion.lua", ([[
                local storage = require("popd.mbox").new { root = %q }
                assert(storage.lock("joe"))
                io.open("/popd-begin")
                assert(storage.dele("joe", { %s }))
                storage.unlock("joe")
                io.open("/popd-end")
-            ]]):format(box .. "/%s", table.concat(case.ids, ", ")))
+            ]]):format(box .. "/%s", table.concat(case.ids, ", "))))
             fill(texts)
-            calls = traced.calls(script, dir .. "/trace")
+            calls = traced.calls(script, BETWEEN)
             assert.equal(table.concat(kept), files.text(box .. "/joe"))
          end)
 
@@ -194,7 +197,7 @@ describe("SIGKILL at each system call of a deletion from an mbox file:", functio
                   end
                   start()
                   if fs.stat(box .. "/.joe.popd-journal") then
-                     local list, with = traced.calls(recovery, dir .. "/trace"), { table.unpack(kept) }
+                     local list, with = traced.calls(recovery, BETWEEN), { table.unpack(kept) }
                      with[#with + 1] = came ~= "" and came or nil
                      kill_at_each(start, list, recovery, function()
                         return fault(before .. came, with)

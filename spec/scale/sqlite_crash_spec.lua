@@ -1,6 +1,6 @@
 -- A process that is killed at each system call of a deletion from an SQLite file.
 local files = require("support.files")
-local killing = require("support.killing")
+local traced = require("support.traced")
 
 local has_driver = pcall(require, "luasql.sqlite3")
 
@@ -10,7 +10,7 @@ local MARKED = { [2] = true, [3] = true }
 
 describe("SIGKILL at each system call of a deletion from an SQLite file", function()
    it("loses nothing that was not marked, deletes all or none, and leaves the file sound", function()
-      if not has_driver or not killing.works() then
+      if not has_driver or not traced.works() then
          return pending(has_driver and "strace cannot be used here" or "LuaSQL's sqlite3 driver is not installed")
       end
       local store, driver = require("popd.sqlite_store"), require("luasql.sqlite3").sqlite3()
@@ -69,11 +69,11 @@ describe("SIGKILL at each system call of a deletion from an SQLite file", functi
       copy(template, file)
       local line = files.lua(script)
       local all, some = 0, 0
-      local calls = killing.calls(line, "/popd%-begin")
+      local calls = traced.calls(line, { from = "/popd%-begin", changing = true })
       for n, call in ipairs(calls) do
          local what = ("call %d of %d, %s %d"):format(n, #calls, call.name, call.nth)
          copy(template, file)
-         assert.is_true(killing.kill(line, call), what)
+         assert.is_true(traced.kill(call, line), what)
          local look = ("%s/look%d."):format(dir, n)
          copy(file, look)
          check_sound(look, what)
