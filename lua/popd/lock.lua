@@ -140,8 +140,9 @@ end
 
 Held.__close = Held.release
 
--- Whether octets went to or from the holder since it was last looked.
-local function notice(held)
+--- Looks whether octets went to or from a holder since the last look.
+-- @tparam table held from `watch`
+function lock.notice(held)
    local conn = held.conn
    local octets = conn and (conn.bytes_in or 0) + (conn.bytes_out or 0)
    if octets ~= held.octets then
@@ -160,7 +161,7 @@ end
 -- @function Held:renew
 -- @treturn boolean
 function Held:renew()
-   notice(self)
+   lock.notice(self)
    if not is_there(self) then
       return false
    end
@@ -178,9 +179,18 @@ function Held:check()
    return is_there(self) and self.file:keep()
 end
 
+--- What is to be known of a holder of this process: when it came, and whether it is idle.
+-- @tparam table held what has the lock, with `path` and, where there is one, `conn`
+-- @treturn table the same
+function lock.watch(held)
+   held.since, held.touched, held.moved = core.now(), core.now(), core.now()
+   lock.notice(held)
+   return held
+end
+
 -- How long nothing was asked, and nothing moved.
 local function idle_of(held)
-   notice(held)
+   lock.notice(held)
    local idle = held.conn and held.conn.idle
    return idle and math.min(idle, core.now() - held.moved) or 0
 end
@@ -195,7 +205,10 @@ local function keys_of(path, file)
    return dev and { path, ("%d:%d"):format(dev, ino) } or { path }
 end
 
-local function holder_here(held)
+--- What is told of a holder of this process.
+-- @tparam table held from `watch`
+-- @treturn table
+function lock.holder(held)
    return {
       kind = "session", session = held, process = (core.spool_self()), age = core.now() - held.since,
       conn = held.conn and held.conn.id, idle = held.conn and held.conn.idle, path = held.path,
@@ -221,7 +234,7 @@ local function try(self, path, conn)
    for _, key in ipairs(keys) do
       if held_here[key] then
          file:close()
-         return false, holder_here(held_here[key])
+         return false, lock.holder(held_here[key])
       end
    end
    for _, kind in ipairs(self) do
@@ -235,9 +248,7 @@ local function try(self, path, conn)
       file:close()
       return nil, REPLACED:format(path), "EAGAIN"
    end
-   local held = setmetatable({ file = file, path = path, keys = keys, conn = conn }, Held)
-   held.since, held.touched, held.moved = core.now(), core.now(), core.now()
-   notice(held)
+   local held = lock.watch(setmetatable({ file = file, path = path, keys = keys, conn = conn }, Held))
    for _, key in ipairs(keys) do
       held_here[key] = held
    end
@@ -258,9 +269,9 @@ end
 
 -- Tells a session of this process that has been idle for long to end.  Its own
 -- end gives its lock back, before anybody else has it.
-local function ask_to_end(self, holder)
+local function ask_to_end(take_over, holder)
    local held = holder.session
-   if not self.take_over or not held or not held.conn or held.told or idle_of(held) < self.take_over then
+   if not take_over or not held or not held.conn or held.told or idle_of(held) < take_over then
       return false
    end
    held.told = true
@@ -269,6 +280,42 @@ local function ask_to_end(self, holder)
    })
    held.conn:close("another session of this maildrop takes over")
    return true
+end
+
+--- Tries until the policies have had enough.
+-- @tparam table policies `wait` and `take_over`, as `new` takes them
+-- @func f one try: returns a lock; false and the holder; or nil, the reason and its code
+-- @return as f
+function lock.insist(policies, f)
+   local stop, pause = core.now() + (policies.wait or 0), PAUSE_LEAST
+   while true do
+      local held, holder, code = f()
+      if held ~= false then
+         return held, holder, code
+      end
+      if holder and ask_to_end(policies.take_over, holder) then
+         stop = math.max(stop, core.now() + END_MAX)
+      end
+      local left = stop - core.now()
+      if left <= 0 then
+         return false, holder
+      end
+      core.sleep(math.min(pause, left))
+      pause = math.min(pause * 2, PAUSE_MOST)
+   end
+end
+
+--- What is wrong with the policies among options, or nil.
+-- @tparam table options
+-- @treturn ?string
+function lock.fault(options)
+   for name in pairs(POLICIES) do
+      local value = options[name]
+      if value ~= nil and not (name == "take_over" and value == false)
+         and not (type(value) == "number" and value >= 0 and value <= 1e9) then
+         return ("option '%s' takes seconds from 0 to 1e9"):format(name)
+      end
+   end
 end
 
 --- Locks a file, which may be absent (then only a dot-lock and this process's own
@@ -281,29 +328,9 @@ end
 -- can be told `process`, `age` (seconds), `conn`, `idle`; or
 -- nil, the reason and its code
 function Locks:take(path, conn)
-   local stop, pause = core.now() + self.wait, PAUSE_LEAST
-   while true do
-      local held, holder, code = attempt(self, path, conn)
-      if held ~= false then
-         return held, holder, code
-      end
-      if ask_to_end(self, holder) then
-         stop = math.max(stop, core.now() + END_MAX)
-      end
-      local left = stop - core.now()
-      if left <= 0 then
-         return false, holder
-      end
-      core.sleep(math.min(pause, left))
-      pause = math.min(pause * 2, PAUSE_MOST)
-   end
-end
-
-local function check_seconds(options, name)
-   local value = options[name]
-   if type(value) ~= "number" or not (value >= 0 and value <= 1e9) then
-      error(("popd.lock: option '%s' takes seconds from 0 to 1e9"):format(name), 4)
-   end
+   return lock.insist(self, function()
+      return attempt(self, path, conn)
+   end)
 end
 
 local function check(options)
@@ -317,9 +344,11 @@ local function check(options)
          end
       elseif not POLICIES[name] then
          error(("popd.lock: unknown option '%s'; there are: stale, take_over, wait"):format(tostring(name)), 3)
-      elseif not (name == "take_over" and value == false) then
-         check_seconds(options, name)
       end
+   end
+   local wrong = lock.fault(options)
+   if wrong then
+      error("popd.lock: " .. wrong, 3)
    end
    if not options[1] then
       error('popd.lock: at least one of "flock", "fcntl" and "dotlock" expected', 3)

@@ -21,6 +21,7 @@
 local core = require("popd.core")
 local fs = require("popd.fs")
 local lists = require("popd.lists")
+local locks = require("popd.lock")
 local roots = require("popd.root")
 local uidl = require("popd.uidl")
 
@@ -30,7 +31,7 @@ local maildir = {}
 
 local OPTIONS = {
    root = "string", lock = "string", days = "number", dele = "string", newest = "number", order = "string",
-   uidl = "style", tidy = "boolean",
+   uidl = "style", tidy = "boolean", wait = "number", take_over = "number",
 }
 
 local ORDERS = { name = true, mtime = true }
@@ -73,7 +74,7 @@ local function check(options)
    for name, value in pairs(options) do
       if not OPTIONS[name] then
          error(("maildir.new: unknown option '%s'; there are: lock, root, uidl, days, dele, newest, order, "
-            .. "tidy"):format(tostring(name)), 3)
+            .. "tidy, wait, take_over"):format(tostring(name)), 3)
       elseif type(value) ~= OPTIONS[name] and name ~= "uidl" then
          error(("maildir.new: option '%s' takes a %s"):format(name, OPTIONS[name]), 3)
       end
@@ -82,7 +83,7 @@ local function check(options)
       error("maildir.new: option 'root' is missing", 3)
    end
    local wrong = roots.fault(options.root)
-      or options.lock and options.lock:find("\0") and "a path cannot contain NUL"
+      or options.lock and options.lock:find("\0") and "a path cannot contain NUL" or locks.fault(options)
    if wrong then
       error("maildir.new: " .. wrong, 3)
    end
@@ -630,7 +631,8 @@ end
 -- with, or `"mtime"`, by that of the files; `days` goes by the same time;
 -- `uidl`: what the unique-ids are, a style or a table as `popd.uidl` takes it, with
 -- `%s`, `%n` and `%d` in its `file` too; absent: `"name"`.  `tidy = false`: nothing is kept in
--- the Maildir for the next session, neither sizes nor unique-ids, and what is old in `tmp` stays
+-- the Maildir for the next session, neither sizes nor unique-ids, and what is old in `tmp` stays;
+-- `wait` and `take_over`: seconds, the policies of `popd.lock`
 -- @treturn table the storage functions
 -- @usage maildir.new { root = "/var/vmail/%d/%n/Maildir", lock = "/run/popd/maildir.lock" }
 -- @usage maildir.new { root = "/var/vmail/%s", uidl = "dovecot" } -- as Dovecot told them
@@ -717,18 +719,13 @@ function maildir.new(options)
       return prepare(session, mbox)
    end
 
-   --- Claims a maildrop for one session and fixes its messages.
-   -- @string mbox
-   -- @treturn boolean false while another session has it, in any process
-   function storage.lock(mbox)
-      local dir, why = roots.expand(root, mbox)
-      if not dir then
-         return nil, why
-      end
+   -- One try to claim a maildrop.
+   local function try(mbox, dir, conn)
       if sessions[mbox] then
-         return false
+         return false, locks.holder(sessions[mbox].holder)
       end
       local session = {
+         holder = locks.watch { path = dir, conn = conn },
          dir = dir:gsub("([^/])/+$", "%1"),
          dele = options.dele or "unlink",
          files = {},
@@ -746,10 +743,38 @@ function maildir.new(options)
       end
       if not done then
          error(ok, 0)
-      elseif ok == nil then
-         return nil, err
       end
-      return ok
+      return ok, ok == nil and err or nil
+   end
+
+   --- Claims a maildrop for one session and fixes its messages.
+   -- @string mbox
+   -- @param[opt] conn the connection that it is for
+   -- @treturn boolean false while another session has it, in any process
+   -- @treturn table which, of one of this process
+   function storage.lock(mbox, conn)
+      local dir, why = roots.expand(root, mbox)
+      if not dir then
+         return nil, why
+      end
+      local ok
+      ok, why = locks.insist(options, function()
+         return try(mbox, dir, conn)
+      end)
+      if why == nil then
+         return ok
+      end
+      return ok, why
+   end
+
+   if options.take_over then
+      --- Looks whether the session is idle.
+      -- @string mbox
+      -- @treturn boolean true
+      function storage.renew(mbox)
+         locks.notice(session_of(mbox).holder)
+         return true
+      end
    end
 
    --- Gives it back.
