@@ -24,8 +24,8 @@ local maildir_script = [[
 ]]
 
 local sqlite_script = [[
-   local popd, store = require "popd", require "popd.sqlite".new { file = %q }
-   popd.new({ port = 0, address = "127.0.0.1", auth = store.auth, storage = store }):up()
+   local popd, store = require "popd", require "popd.sqlite".new { file = %q, secrets = "plain" }
+   popd.new({ port = 0, address = "127.0.0.1", auth = store, storage = store }):up()
 ]]
 
 for _, name in ipairs { "postfix", "exim" } do

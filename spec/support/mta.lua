@@ -6,6 +6,7 @@
 --     mta:outcome()   -- "sent", "deferred" or "bounced"
 local client = require("spec.support.client")
 local files = require("spec.support.files")
+local fs = require("popd.fs")
 local program = require("spec.support.program")
 local socket = require("socket")
 
@@ -143,9 +144,9 @@ function Both:send(from, to, message)
    c:close()
 end
 
---- Ends it, and waits until it has ended.
+--- Ends it, if it has not ended, and waits for that.
 function Both:stop()
-   self.process:signal("TERM")
+   os.execute(("kill -TERM %d 2>/dev/null"):format(self.process.pid))
    self.process:ended()
 end
 
@@ -230,16 +231,15 @@ end
 
 --- What becomes of a message: the next that its log says.
 function Postfix:outcome()
-   self.id, self.said = self.process:wait_for("/pipe%[%d+%]: (%w+): .* status=(%a+)")
-   return self.said
+   return (self.process:wait_for("/pipe%[%d+%]: .* status=(%a+)"))
 end
 
---- How many messages wait for a further try.
+--- How many messages wait for a further try, once none is being tried.
 function Postfix:waiting()
-   client.wait_for("the message to be put aside", function()
-      return files.exists(self.dir .. "/queue/deferred/" .. self.id)
+   client.wait_for("what failed to be put aside", function()
+      return #fs.scandir(self.dir .. "/queue/active") == 0
    end)
-   return 1
+   return #fs.scandir(self.dir .. "/queue/deferred")
 end
 
 --- Tries again, as an administrator has it do.
@@ -293,6 +293,7 @@ function mta.start.exim(dir, store, names)
    return self
 end
 
+-- How its log tells what became of a message.
 local MARKS = { ["=>"] = "sent", ["=="] = "deferred", ["**"] = "bounced" }
 
 --- What becomes of a message: runs the queue.
@@ -301,9 +302,8 @@ function Exim:outcome()
    local before = #files.text(path)
    local status, out, err = program.run(command(self, TREES.exim[2]), "-C", self.config, "-qf")
    assert(status == 0, out .. err)
-   self.said = files.text(path):sub(before + 1)
-   return MARKS[self.said:match("%s(%*%*)%s") or self.said:match("%s([=]=)%s") or self.said:match("%s(=>)%s")]
-      or error(self.said)
+   local said = files.text(path):sub(before + 1)
+   return MARKS[said:match("\n%S+ %S+ %S+ ([=*][=>*]) ")] or error(said)
 end
 
 --- How many messages wait for a further try.
