@@ -96,10 +96,10 @@ end
 
 -- Words before a command, so that it runs from its tree and sees those users.
 local function environment(tree, dir)
-   local libraries = first_line(("echo %s/usr/lib/*-linux-*"):format(tree))
+   local usr, lib = first_line(("echo %s/usr/lib/*-linux-* %s/lib/*-linux-*"):format(tree, tree)):match("(%S+) (%S+)")
    return {
-      "env", "LD_PRELOAD=" .. libraries .. "/libnss_wrapper.so",
-      ("LD_LIBRARY_PATH=%s:%s/usr/lib/postfix"):format(libraries, tree),
+      "env", "LD_PRELOAD=" .. usr .. "/libnss_wrapper.so",
+      ("LD_LIBRARY_PATH=%s:%s:%s/usr/lib/postfix"):format(usr, lib, tree),
       "NSS_WRAPPER_PASSWD=" .. dir .. "/passwd", "NSS_WRAPPER_GROUP=" .. dir .. "/group",
    }
 end
