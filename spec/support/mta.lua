@@ -119,13 +119,6 @@ local function command(self, path)
    return words
 end
 
-local function wait_port(port)
-   client.wait_for("the MTA to listen", function()
-      local sock = socket.connect("127.0.0.1", port)
-      return sock and sock:close()
-   end)
-end
-
 -- Both ------------------------------------------------------------------------
 
 local Both = {}
@@ -148,6 +141,18 @@ end
 function Both:stop()
    os.execute(("kill -TERM %d 2>/dev/null"):format(self.process.pid))
    self.process:ended()
+end
+
+-- Waits until it listens; else ends it, and raises what it said.
+local function wait_port(self)
+   local ok, why = pcall(client.wait_for, "the MTA to listen", function()
+      local sock = socket.connect("127.0.0.1", self.port)
+      return sock and sock:close()
+   end)
+   if not ok then
+      self:stop()
+      error(why .. "\n" .. table.concat(self.process.said, "\n"), 0)
+   end
 end
 
 -- Postfix ---------------------------------------------------------------------
@@ -225,7 +230,7 @@ function mta.start.postfix(dir, store)
    }))
    table.insert(self.before, "MAIL_CONFIG=" .. dir .. "/etc")
    self.process = program.start(command(self, TREES.postfix[2]), "-s", "-c", dir .. "/etc")
-   wait_port(self.port)
+   wait_port(self)
    return self
 end
 
@@ -259,6 +264,9 @@ spool_directory = %s/spool
 log_file_path = %s/log/%%slog
 pid_file_path = %s/spool/pid
 primary_hostname = mx.example.org
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = %d
+tls_advertise_hosts =
 keep_environment = %s
 domainlist local_domains = example.org
 acl_smtp_rcpt = accept
@@ -282,14 +290,14 @@ function mta.start.exim(dir, store, names)
    files.run("mkdir %s %s", dir .. "/spool", dir .. "/log")
    mta.own("Debian-exim", dir .. "/spool", dir .. "/log")
    files.put(dir .. "/maildrops", table.concat(names, "\n") .. "\n")
-   self.config = files.put(dir .. "/exim.conf", CONFIG:format(self.tree, dir, dir, dir, table.concat(KEPT, " : "),
+   self.config = files.put(dir .. "/exim.conf", CONFIG:format(self.tree, dir, dir, dir, self.port,
+      table.concat(KEPT, " : "),
       localized(router, { ["/etc/exim4/maildrops"] = dir .. "/maildrops" }),
       localized(transport, {
          ["/usr/local/bin/popd-lua"] = dir .. "/popd-lua", ["maildir:/var/vmail/%d/%n"] = store,
       })))
-   local address = "127.0.0.1." .. self.port
-   self.process = program.start(command(self, TREES.exim[2]), "-C", self.config, "-bdf", "-oX", address)
-   wait_port(self.port)
+   self.process = program.start(command(self, TREES.exim[2]), "-C", self.config, "-bdf")
+   wait_port(self)
    return self
 end
 
