@@ -101,10 +101,10 @@ test-debian13:
 	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
 	@SPECS='$(SPECS)' .ci/debian13
 
-## make peers      installs the servers that specs compare with (Courier: unpacks it); starts none
+## make peers      installs the servers that specs compare with (Courier, Postfix and Exim: unpacks them); starts none
 peers:
 	@.ci/setup peers
-	@.ci/peers-courier
+	@.ci/peers-unpacked
 
 # Under a sanitizer the program itself runs the specs: its runtime must come
 # first in a process, and preloading it would reach the clients that specs start.
