@@ -162,6 +162,7 @@ BENCH_mailbox = mailbox mail
 BENCH_limit = limit convert plan mail wire
 BENCH_load  = load crowd check latency plan mail wire
 BENCH_serve = serve
+BENCH_counts = counts mail
 BENCH_PROGRAMS = $(patsubst %,$(BUILD)/bench/%,mailbox limit load serve)
 
 $(BUILD)/bench/%.o: bench/%.c
@@ -189,6 +190,17 @@ bench-quick:
 	@.ci/setup build bench
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	@$(RUN_BENCH) --quick $(BENCH)
+
+$(BUILD)/bench/counts: $(patsubst %,$(BUILD)/bench/%.o,$(BENCH_counts)) $(patsubst %,$(BUILD)/%.o,$(PURE))
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -o $@.new $^ $(PURE_LIBS) && mv $@.new $@
+
+WRITE =
+
+## make bench-counts  instructions of the pure parts beside bench/instructions.txt (WRITE=1: writes that)
+bench-counts:
+	@.ci/setup build check
+	@$(MAKE) --no-print-directory $(BUILD)/bench/counts
+	@$(SPEC_ENV) $(LUA) bench/counts.lua $(if $(WRITE),write)
 
 SECONDS = 600
 CLIENTS = 2000
@@ -218,7 +230,7 @@ lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core bench
 	@luacheck --no-color -q lua spec examples bench core/embed.lua
-	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so bench-programs
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so bench-programs build/clang/bench/counts
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
 # Each layer's forbidden headers; the pure part linked alone; one name exported.
@@ -286,6 +298,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench bench-quick bench-programs bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench bench-quick bench-programs bench-counts bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:
