@@ -40,19 +40,30 @@ local function ratio_text(result, of, to)
    return r and number(r) or "–"
 end
 
--- Goals: what popd-lua may be at most, `of` a server's median or (of = "itself") in the unit.
+-- Goals: what popd-lua may be at most. `of`: a server (its median is the measure), "itself"
+-- (in the workload's unit), or "total" (MiB, of `clients` at rest).
 local function goal_value(result, goal)
-   if goal.of == "itself" then
-      return result.servers.popd and result.servers.popd.value.median
+   local popd = result.servers.popd
+   if goal.of == "total" then
+      local last = popd and popd.turns[#popd.turns]
+      return last and last.sessions == goal.clients and last.total / 1048576 or nil
+   elseif goal.of == "itself" then
+      return popd and popd.value.median
    end
    return ratio(result, "popd", goal.of)
 end
 
+local function goal_unit(result, goal)
+   return goal.of == "itself" and result.unit
+      or goal.of == "total" and ("MiB with %d"):format(goal.clients)
+      or "× " .. NAMES[goal.of]
+end
+
 local function goal_text(result, goal)
    local is = goal_value(result, goal)
-   local what = goal.of == "itself" and result.unit or "× " .. NAMES[goal.of]
-   local verdict = not is and "not measured" or is <= goal.most and "met" or "not met"
-   return ("%s %s of at most %s: %s"):format(is and number(is) or "–", what, number(goal.most), verdict)
+   local verdict = not is and "not measured"
+      or ("%s, it is %s"):format(is <= goal.most and "met" or "not met", number(is))
+   return ("at most %s %s: %s"):format(number(goal.most), goal_unit(result, goal), verdict)
 end
 
 -- Text --------------------------------------------------------------------------------
