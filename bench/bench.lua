@@ -56,12 +56,12 @@ local asked = read_arguments(arg)
 
 local function load_command(server, work, more)
    local words = {
-      "taskset", "-c", 1, servers.program("load"), "--port", server.port, "--workload", work.load,
+      "taskset", "-c", 1, servers.program("load"), "--port", work.port or server.port, "--workload", work.load,
       "--connections", work.connections, "--repeat", work.repeats,
    }
    table.move(server.load, 1, #server.load, #words + 1, words)
    table.move(more, 1, #more, #words + 1, words)
-   if work.tls then
+   if work.tls == true then
       words[#words + 1] = "--tls"
    end
    return servers.quoted(words)
@@ -129,6 +129,44 @@ local function turn_of_memory(server, work)
    return seen
 end
 
+-- What keeps a server busy while others are measured: options of the generator.
+local CROWDS = {
+   { load = "huge", connections = 1, repeats = 1, first = 200 },
+   { load = "retr", connections = 4, repeats = 1, first = 100 },
+   { load = "greet", connections = 16, repeats = 1, first = 0, tls = true },
+}
+
+-- The measured clients come before the crowd on the generator's core, where the system allows that.
+local FIRST = os.execute("chrt -f 1 true 2>/dev/null") and "chrt -f 1 " or ""
+
+local function start_crowds(server, work)
+   local pipes = {}
+   for i, crowd in ipairs(CROWDS) do
+      crowd = setmetatable({ port = crowd.tls and server.tls_port or nil }, { __index = crowd })
+      local words = { "--first", crowd.first, "--seconds", work.seconds + 1.5, "--count", 100000000 }
+      pipes[i] = assert(io.popen(load_command(server, crowd, words)))
+   end
+   return pipes
+end
+
+-- The 99th percentile of what quiet clients wait for a reply while crowds keep the server busy.
+local function turn_of_fairness(server, work)
+   local crowds = start_crowds(server, work)
+   socket.sleep(0.3)
+   local words = { "--pause-ms", 5, "--seconds", work.seconds, "--count", 100000000 }
+   local pipe = assert(io.popen(FIRST .. load_command(server, work, words)))
+   local text = pipe:read("a")
+   local good = pipe:close()
+   for i, crowd in ipairs(crowds) do
+      local said = crowd:read("a")
+      assert(crowd:close(), ("%s: %s went wrong with %s\n%s"):format(work.name, server.name, CROWDS[i].load, said))
+   end
+   assert(good, ("%s: %s went wrong\n%s"):format(work.name, server.name, text))
+   local seen = parse(text)
+   seen.value = seen.reply_p99_ms
+   return seen
+end
+
 -- Workloads ---------------------------------------------------------------------------------
 
 -- `at` holds what differs for one server. `fresh`: each turn has a server of its own.
@@ -178,6 +216,12 @@ local workloads = {
       servers = { "limit", "popd", "dovecot" },
       goals = { { of = "limit", most = 2 }, { of = "dovecot", most = 1 / 3 } },
    },
+   {
+      name = "fair", what = "NOOP beside logins to 100 000 messages, RETRs of 10 MiB and handshakes", load = "noop",
+      users = 8, repeats = 50, tls = "both", unit = "ms, p99 of a reply", turn = turn_of_fairness,
+      mails = { { "rest", 8, 0 }, { "retr", 4, 100 }, { "huge", 1, 200 } }, servers = { "popd", "dovecot" },
+      goals = { { of = "itself", most = 5 } },
+   },
 }
 
 -- A workload as it is run against one server.
@@ -205,11 +249,17 @@ end
 local root = files.new_dir()
 local made = {}
 
--- Makes mail once for all workloads that need it.
-local function mail_for(layout, box, users)
-   local dir = ("%s/%s-%s-%d"):format(root, layout, box, users)
+-- Makes mail once for all workloads that need it: mailboxes, their users, the first one's number.
+local function mail_for(layout, mails)
+   local dir = ("%s/%s"):format(root, layout)
+   for _, mail in ipairs(mails) do
+      dir = ("%s-%s-%d"):format(dir, mail[1], mail[2])
+   end
    if not made[dir] then
-      files.run("%s %s %s %s %s", servers.program("mailbox"), layout, box, tostring(users), dir)
+      for _, mail in ipairs(mails) do
+         local box, users, first = table.unpack(mail)
+         files.run("%s %s %s %s %s %s", servers.program("mailbox"), layout, box, tostring(users), dir, tostring(first))
+      end
       servers.hand_over(dir)
       made[dir] = true
    end
@@ -229,15 +279,16 @@ end
 
 local function site_for(workload, name)
    local work = work_for(workload, name)
-   local box = work.mail or "session"
+   local mails = work.mails or { { work.mail or "session", work.users, 0 } }
    local site = {
       root = ("%s/%s"):format(root, workload.name), bin = root .. "/bin", load = work.load, repeats = work.repeats,
       users = work.users, dovecot_clients = workload.dovecot_clients or 1000,
+      both = work.tls == "both",
    }
    if servers[name].files then
-      site.files = mail_for("files", box, work.users)
+      site.files = mail_for("files", mails)
    else
-      site.mail = mail_for("maildir", box, work.users)
+      site.mail = mail_for("maildir", mails)
    end
    if work.tls then
       site.cert, site.key = certificate()
@@ -277,7 +328,10 @@ end
 local function warm_up(workload, names, running)
    for _, name in ipairs(names) do
       with_server(name, workload, running, function(server, work)
-         return workload.turn or work.once or run_load(server, work, math.min(0.5, asked.seconds), work.count)
+         if workload.turn then
+            return workload.turn(server, work)
+         end
+         return work.once or run_load(server, work, math.min(0.5, asked.seconds), work.count)
       end)
    end
 end
@@ -296,7 +350,9 @@ end
 
 local function run_rounds(workload, names, running)
    local turns = {}
-   warm_up(workload, names, running)
+   if not workload.fresh then
+      warm_up(workload, names, running)
+   end
    for _ = 1, asked.quick and workload.fresh and 1 or asked.rounds do
       for _, name in ipairs(names) do
          turns[name] = turns[name] or {}

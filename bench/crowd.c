@@ -14,14 +14,15 @@
 
 struct client {
     struct wire wire; /* ours; fd -1: none */
-    size_t user;      /* = its place among the clients */
-    size_t step;      /* whose reply comes next; the plan's count: only the end may come */
-    size_t said;      /* steps whose commands are in `out` or sent */
-    struct buf out;   /* ours */
-    size_t sent;      /* of out */
-    unsigned events;  /* what epoll waits for */
+    size_t user;
+    size_t step;     /* whose reply comes next; the plan's count: only the end may come */
+    size_t said;     /* steps whose commands are in `out` or sent */
+    struct buf out;  /* ours */
+    size_t sent;     /* of out */
+    unsigned events; /* what epoll waits for */
     bool resting;
     uint64_t began, asked;
+    uint64_t due;  /* when the next command is to be said; 0: none waits */
     uint64_t uids; /* the hash of the unique-ids that this user was told; 0: none yet */
     struct check check;
 };
@@ -81,6 +82,7 @@ client_close(struct crowd *c, struct client *k)
     if (k->resting)
         c->resting--;
     k->resting = false;
+    k->due = 0;
 }
 
 static bool
@@ -186,7 +188,9 @@ client_next(struct crowd *c, struct client *k)
     c->seen->replies++;
     latency_add(&c->seen->reply, at - k->asked);
     k->step++;
-    if (k->step < c->plan->count) {
+    if (k->step < c->plan->count && c->options->pause && k->step >= c->plan->pipelined) {
+        k->due = at + c->options->pause;
+    } else if (k->step < c->plan->count) {
         client_ask(c, k);
     } else if (c->plan->stays) {
         k->resting = true;
@@ -286,6 +290,23 @@ crowd_wait(struct crowd *c, int timeout)
     return true;
 }
 
+/* Lets those speak whose pause is over. */
+static void
+crowd_wake(struct crowd *c)
+{
+    uint64_t at = c->options->pause ? now() : 0;
+
+    for (size_t i = 0; at && i < c->options->connections; i++) {
+        struct client *k = &c->clients[i];
+
+        if (k->due && k->due <= at) {
+            k->due = 0;
+            client_ask(c, k);
+            client_send(c, k);
+        }
+    }
+}
+
 /* Whether the run has come to its end, or to its rest. */
 static bool
 crowd_done(const struct crowd *c)
@@ -297,8 +318,9 @@ static bool
 crowd_go(struct crowd *c)
 {
     while (!crowd_done(c)) {
-        if (!crowd_wait(c, 100))
+        if (!crowd_wait(c, c->options->pause ? 1 : 100))
             return false;
+        crowd_wake(c);
         if (elapsed(c) > c->options->seconds + PATIENCE) {
             fprintf(stderr, "load: %zu connections have no answer\n", c->open);
             return false;
@@ -363,7 +385,7 @@ crowd_run(const struct crowd_options *options, const struct plan *plan, struct c
     c.piece = malloc(PIECE);
     c.epoll = epoll_create1(EPOLL_CLOEXEC);
     for (size_t i = 0; c.clients && i < options->connections; i++)
-        c.clients[i] = (struct client){.wire = {.fd = -1}, .user = i};
+        c.clients[i] = (struct client){.wire = {.fd = -1}, .user = options->first + i};
     ok = c.clients && c.piece && c.epoll >= 0;
     if (ok) {
         crowd_begin(&c);

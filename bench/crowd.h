@@ -13,6 +13,8 @@ struct crowd_options {
     size_t connections;
     uint64_t sessions; /* the run ends after so many, */
     double seconds;    /* or when this time is up and what runs has ended */
+    uint64_t pause;    /* nanoseconds from a reply to the next command, once logged in */
+    size_t first;      /* the number of the first user */
     bool pipeline;     /* all that follows the login is said at once */
     SSL_CTX *tls;      /* borrowed; NULL: plain */
     enum check_mode mode;

@@ -18,7 +18,8 @@ static const struct option options[] = {
     {"port", 1, NULL, 'p'},     {"workload", 1, NULL, 'w'}, {"connections", 1, NULL, 'c'},
     {"count", 1, NULL, 'n'},    {"seconds", 1, NULL, 's'},  {"repeat", 1, NULL, 'r'},
     {"pipeline", 0, NULL, 'P'}, {"tls", 0, NULL, 't'},      {"ends-only", 0, NULL, 'e'},
-    {"without", 1, NULL, 'o'},  {NULL, 0, NULL, 0},
+    {"without", 1, NULL, 'o'},  {"first", 1, NULL, 'f'},    {"pause-ms", 1, NULL, 'm'},
+    {NULL, 0, NULL, 0},
 };
 
 static int
@@ -27,6 +28,7 @@ usage(void)
     fprintf(stderr, "usage: load --port N --workload " PLAN_NAMES "\n"
                     "    [--connections 1] [--count 1000] [--seconds 60] [--repeat 1]\n"
                     "    [--pipeline] [--tls] [--ends-only] [--without COMMAND]\n"
+                    "    [--first USER] [--pause-ms 0]\n"
                     "Connects to 127.0.0.1 only.  Workloads that rest say 'ready' and hold\n"
                     "their connections until standard input ends.\n");
     return 2;
@@ -65,6 +67,12 @@ take_option(struct request *r, int option, const char *value)
         return number > 0;
     case 'o':
         r->without = value;
+        return true;
+    case 'f':
+        r->crowd.first = number;
+        return true;
+    case 'm':
+        r->crowd.pause = (uint64_t)number * 1000000;
         return true;
     case 'P':
         r->crowd.pipeline = true;

@@ -1,6 +1,6 @@
-/* mailbox - writes a mailbox of mail.h's for so many users, u0 and on.
+/* mailbox - writes a mailbox of mail.h's for so many users, u0 and on, or u<FIRST>.
  *
- *     mailbox maildir|files NAME USERS DIR
+ *     mailbox maildir|files NAME USERS DIR [FIRST]
  *
  * maildir: DIR/u0/cur/…; files: DIR/u0/000001 and on, as tcllib has them. */
 #include "mail.h"
@@ -107,17 +107,19 @@ write_user(const struct layout *layout, const struct mailbox *box, const char *d
 int
 main(int argc, char **argv)
 {
-    const struct layout *layout = argc == 5 ? layout_find(argv[1]) : NULL;
-    const struct mailbox *box = argc == 5 ? mailbox_find(argv[2]) : NULL;
-    size_t users = argc == 5 ? strtoul(argv[3], NULL, 10) : 0;
+    bool named = argc == 5 || argc == 6;
+    const struct layout *layout = named ? layout_find(argv[1]) : NULL;
+    const struct mailbox *box = named ? mailbox_find(argv[2]) : NULL;
+    size_t users = named ? strtoul(argv[3], NULL, 10) : 0;
+    size_t first = argc == 6 ? strtoul(argv[5], NULL, 10) : 0;
     char dir[PATH_ROOM / 2];
 
     if (!layout || !box || users == 0 || !make_dir(argv[4])) {
-        fprintf(stderr, "usage: mailbox maildir|files session|retr|huge|rest USERS DIR\n");
+        fprintf(stderr, "usage: mailbox maildir|files session|retr|huge|rest USERS DIR [FIRST]\n");
         return 2;
     }
     for (size_t i = 0; i < users; i++) {
-        snprintf(dir, sizeof dir, "%s/u%zu", argv[4], i);
+        snprintf(dir, sizeof dir, "%s/u%zu", argv[4], first + i);
         if (!write_user(layout, box, dir))
             return 1;
     }

@@ -109,16 +109,24 @@ add_messages(struct plan *p, const char *say)
             add_message(p, say, i);
 }
 
+static void
+add_lines(struct plan *p, const char *say)
+{
+    for (size_t round = 0; round < p->repeat; round++)
+        add_line(p, say);
+}
+
 /* What a client may say, and what adds it with its reply. */
 static const struct word {
     const char *say;
     void (*add)(struct plan *p, const char *say);
 } words[] = {
-    {NULL, add_line},   {"USER", add_line}, {"PASS secret", add_line}, {"STAT", add_stat},
-    {"LIST", add_list}, {"UIDL", add_uidl}, {"RETR", add_messages},    {"QUIT", add_line},
+    {NULL, add_line},       {"USER", add_line},  {"PASS secret", add_line},
+    {"STAT", add_stat},     {"LIST", add_list},  {"UIDL", add_uidl},
+    {"RETR", add_messages}, {"NOOP", add_lines}, {"QUIT", add_line},
 };
 
-enum { GREETING, USER, PASS, STAT, LIST, UIDL, RETR, QUIT, END };
+enum { GREETING, USER, PASS, STAT, LIST, UIDL, RETR, NOOP, QUIT, END };
 
 static const struct workload {
     const char *name, *box;
@@ -128,6 +136,7 @@ static const struct workload {
     {"login", "session", {USER, PASS, QUIT, END}},
     {"retr", "retr", {USER, PASS, RETR, QUIT, END}},
     {"huge", "huge", {USER, PASS, LIST, UIDL, QUIT, END}},
+    {"noop", "rest", {USER, PASS, NOOP, QUIT, END}},
     {"greet", "rest", {QUIT, END}},
     {"rest", "rest", {USER, PASS, END}},
     {"rest-before", "rest", {END}},

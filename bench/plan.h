@@ -32,19 +32,19 @@ struct plan {
     struct step *steps;        /* ours; the greeting first */
     size_t count, room;
     bool failed;      /* out of memory */
-    size_t repeat;    /* times that each message is asked for */
+    size_t repeat;    /* times that each message is asked for, or NOOP said */
     bool stays;       /* the workload ends with connections held */
     size_t pipelined; /* from this step on everything may be said at once */
 };
 
-/* Makes the workload of a name.  repeat: how often each message is fetched;
+/* Makes the workload of a name.  repeat: how often each message is fetched, or NOOP said;
  * without: a command that is left out, or NULL.  False: there is no such
  * workload, or no memory; clear it all the same. */
 bool plan_make(struct plan *p, const char *workload, size_t repeat, const char *without);
 void plan_clear(struct plan *p);
 
 /* The names of all, for a usage line. */
-#define PLAN_NAMES "session|login|retr|huge|greet|rest|rest-before"
+#define PLAN_NAMES "session|login|retr|huge|noop|greet|rest|rest-before"
 
 /* Appends what a client says at a step, with its CRLF. */
 void step_say(struct buf *out, const struct step *step, size_t user);

@@ -32,7 +32,8 @@ end
 
 -- Each server: `missing()` says why it is not there, `command(site)` starts it. A
 -- site has dir (its own), bin (the programs), mail, files (as tcllib has them), port,
--- load (the workload), repeats, users, cert, key. `load` are words for the generator.
+-- load (the workload), repeats, users, cert, key, tls_port (where `port` is plain all the
+-- same). `load` are words for the generator.
 
 -- The limit ---------------------------------------------------------------------------
 
@@ -65,7 +66,7 @@ servers.popd = {
    missing = never,
    command = function(site)
       local words = { site.bin .. "/popd-lua", "--log", "warning", site.bin .. "/site.lua", site.mail, site.port }
-      return table.move({ site.cert, site.key }, 1, 2, #words + 1, words)
+      return table.move({ site.cert, site.key, site.tls_port }, 1, 3, #words + 1, words)
    end,
 }
 
@@ -131,8 +132,9 @@ service pop3 {
 local function dovecot_config(site)
    local values = {
       dir = site.dir, mail = site.mail, user = USER, group = GROUP,
-      tls = site.cert and ("ssl = required\nssl_cert = <%s\nssl_key = <%s"):format(site.cert, site.key) or "ssl = no",
-      plain_port = site.cert and 0 or site.port, tls_port = site.cert and site.port or 0,
+      tls = site.cert and ("ssl = yes\nssl_cert = <%s\nssl_key = <%s"):format(site.cert, site.key) or "ssl = no",
+      plain_port = site.cert and not site.tls_port and 0 or site.port,
+      tls_port = site.tls_port or site.cert and site.port or 0,
       clients = site.dovecot_clients,
    }
    return (DOVECOT:gsub("%%%((%l[%l_]*)%)", function(name)
@@ -209,10 +211,12 @@ Server.__index = Server
 --- Starts one and waits until it listens.
 -- @string name
 -- @tparam table site
--- @treturn table with name, port, `cpu()`, `memory()`, `stop()`
+-- @treturn table with name, port, tls_port where the site has `both`, `cpu()`, `memory()`, `stop()`
 function servers.start(name, site)
    local self = setmetatable({ name = name, port = free_port(), load = servers[name].load or {} }, Server)
-   site = setmetatable({ port = self.port, dir = site.root .. "/" .. name }, { __index = site })
+   self.tls_port = site.both and free_port() or nil
+   local own = { port = self.port, tls_port = self.tls_port, dir = site.root .. "/" .. name }
+   site = setmetatable(own, { __index = site })
    files.run("mkdir -p %s", site.dir)
    self.group = measure.new_group(("%s-%d"):format(name, self.port))
    local words = { servers.program("serve"), "--core", 0 }
