@@ -179,7 +179,7 @@ bench-programs: $(BENCH_PROGRAMS)
 
 RUN_BENCH = $(SPEC_ENV) $(LUA) bench/bench.lua
 
-## make bench      popd-lua beside the least that is possible, Dovecot and tcllib, in some ten minutes (BENCH="--only retr": some)
+## make bench      popd-lua beside the least that is possible, Dovecot and tcllib, in some seven minutes (BENCH="--only retr": some)
 bench:
 	@.ci/setup build bench
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)

@@ -88,6 +88,7 @@ local function turn_of_cpu(server, work)
    local before = server:cpu()
    local seen = run_load(server, work, work.seconds, work.count)
    seen.cpu = server:cpu() - before
+   assert(seen.sessions > 0, ("%s: %s completes no session in this time"):format(work.name, server.name))
    seen.value = work.value(seen)
    return seen
 end

@@ -174,6 +174,7 @@ main(int argc, char **argv)
 {
     struct request r = {.core = -1};
     sigset_t wanted, before;
+    pid_t child;
 
     if (!take_options(&r, argc, argv)) {
         fprintf(stderr, "usage: serve [--core N] [--user NAME] [--cgroup DIR] -- PROGRAM ARGUMENTS...\n");
@@ -186,8 +187,13 @@ main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &wanted, &before);
     raise_limit();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    if (fork() == 0)
+    child = fork();
+    if (child == 0)
         run(&r, &before);
+    if (child < 0) {
+        perror("serve: fork");
+        return 1;
+    }
     watch(signalfd(-1, &wanted, SFD_CLOEXEC));
     end_all();
     return 0;
