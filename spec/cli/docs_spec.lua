@@ -47,7 +47,7 @@ describe("a link of the documents", function()
    local documents = {
       "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md",
       "docs/guide.md", "docs/DESIGN.md", "docs/INTERNALS.md",
-      "docs/tls.md", "docs/clients.md",
+      "docs/tls.md", "docs/clients.md", "docs/performance.md",
    }
 
    -- How a heading is linked to.
