@@ -93,7 +93,7 @@ test:
 	@.ci/setup test
 	@$(MAKE) --no-print-directory specs
 
-specs: all $(BUILD)/popd/testing.so replay
+specs: all $(BUILD)/popd/testing.so $(patsubst %,$(BUILD)/bench/%,limit load mailbox) replay
 	@$(RUN_SPECS)
 
 ## make test-debian13  the specs in a Debian 13 of its own (root; needs a Debian mirror)
@@ -156,6 +156,40 @@ bench-large: all
 bench-sqlite: all
 	@$(SPEC_ENV) $(LUA) bench/sqlite.lua
 
+# The bench's own programs; what they share with the core is buf alone.
+BENCH_LIBS  = -lssl -lcrypto
+BENCH_mailbox = mailbox mail
+BENCH_limit = limit convert plan mail wire
+BENCH_load  = load crowd check latency plan mail wire
+BENCH_serve = serve
+BENCH_PROGRAMS = $(patsubst %,$(BUILD)/bench/%,mailbox limit load serve)
+
+$(BUILD)/bench/%.o: bench/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+.SECONDEXPANSION:
+$(BENCH_PROGRAMS): $(BUILD)/bench/%: $$(addprefix $(BUILD)/bench/,$$(addsuffix .o,$$(BENCH_$$*))) $(BUILD)/buf.o
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -o $@.new $^ $(BENCH_LIBS) && mv $@.new $@
+
+-include $(wildcard $(BUILD)/bench/*.d)
+
+bench-programs: $(BENCH_PROGRAMS)
+
+RUN_BENCH = $(SPEC_ENV) $(LUA) bench/bench.lua
+
+## make bench      popd-lua beside the least that is possible, Dovecot and tcllib, in some ten minutes (BENCH="--only retr": some)
+bench:
+	@.ci/setup build bench
+	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	@$(RUN_BENCH) $(BENCH)
+
+## make bench-quick  the same in less than two minutes: shorter turns, without tcllib
+bench-quick:
+	@.ci/setup build bench
+	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	@$(RUN_BENCH) --quick $(BENCH)
+
 SECONDS = 600
 CLIENTS = 2000
 
@@ -166,7 +200,7 @@ soak: all
 
 # Checking --------------------------------------------------------------------
 
-SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch])
+SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch] bench/*.[ch])
 
 ## make check      format, lint and layers (no specs)
 check: check-tools format-check lint layers
@@ -182,9 +216,9 @@ format-check:
 
 lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
-		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core
+		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core bench
 	@luacheck --no-color -q lua spec examples bench core/embed.lua
-	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so bench-programs
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
 # Each layer's forbidden headers; the pure part linked alone; one name exported.
@@ -252,6 +286,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench bench-quick bench-programs bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

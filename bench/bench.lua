@@ -1,0 +1,373 @@
+--- popd-lua beside the least that is possible, Dovecot at its best, and tcllib's pop3d.
+--
+--     make bench [BENCH="--only session,login --rounds 5"]
+--     make bench-quick
+--
+-- The servers run on core 0, the load generator on core 1; rounds are interleaved.
+-- CPU is that of all of a server's processes.  docs/performance.md explains.
+local files = require("support.files")
+local measure = require("bench.measure")
+local process = require("support.process")
+local report = require("bench.report")
+local servers = require("bench.servers")
+local socket = require("socket")
+
+local BUILD = os.getenv("POPD_BUILD") or "build"
+
+-- What is asked for -----------------------------------------------------------------------
+
+local USAGE = [[
+usage: bench.lua [--quick] [--only NAME,...] [--servers NAME,...] [--rounds N] [--seconds S] [--markdown]
+]]
+
+local function set_of(text)
+   local set = {}
+   for word in (text or ""):gmatch("[^,]+") do
+      set[word] = true
+   end
+   return next(set) and set or nil
+end
+
+local function read_arguments(words)
+   local asked, i = { rounds = 3, seconds = 3 }, 1
+   while words[i] do
+      local name = words[i]:match("^%-%-(%l+)$")
+      if name == "quick" then
+         asked.quick, asked.seconds = true, 0.4
+      elseif name == "markdown" then
+         asked.markdown = true
+      elseif name == "rounds" or name == "seconds" then
+         i = i + 1
+         asked[name] = assert(tonumber(words[i]), USAGE)
+      elseif name == "only" or name == "servers" then
+         i = i + 1
+         asked[name] = set_of(words[i])
+      else
+         error(USAGE, 0)
+      end
+      i = i + 1
+   end
+   return asked
+end
+
+local asked = read_arguments(arg)
+
+-- Turns: one server, one workload, once ---------------------------------------------------
+
+local function load_command(server, work, more)
+   local words = {
+      "taskset", "-c", 1, servers.program("load"), "--port", server.port, "--workload", work.load,
+      "--connections", work.connections, "--repeat", work.repeats,
+   }
+   table.move(server.load, 1, #server.load, #words + 1, words)
+   table.move(more, 1, #more, #words + 1, words)
+   if work.tls then
+      words[#words + 1] = "--tls"
+   end
+   return servers.quoted(words)
+end
+
+local function parse(text)
+   local seen = {}
+   for key, value in text:gmatch("([%w_]+)=([%d.]+)") do
+      seen[key] = tonumber(value)
+   end
+   return seen
+end
+
+-- Runs the generator; a wrong body or reply ends the bench.
+local function run_load(server, work, seconds, count)
+   local pipe = assert(io.popen(load_command(server, work, { "--seconds", seconds, "--count", count or 100000000 })))
+   local text = pipe:read("a")
+   assert(pipe:close(), ("%s: %s went wrong\n%s"):format(work.name, server.name, text))
+   return parse(text)
+end
+
+-- The server's CPU for a unit of the work.
+local function turn_of_cpu(server, work)
+   local before = server:cpu()
+   local seen = run_load(server, work, work.seconds, work.count)
+   seen.cpu = server:cpu() - before
+   seen.value = work.value(seen)
+   return seen
+end
+
+local function per_session(seen)
+   return seen.cpu / seen.sessions * 1000
+end
+
+local function per_gigabyte(seen)
+   return seen.cpu / seen.octets * 1e9
+end
+
+-- Holds so many connections at rest: the server's memory, and what the generator saw.
+local function hold(server, work, connections)
+   local out = os.tmpname()
+   local words = { "--seconds", 120, "--count", connections, "--connections", connections }
+   local pipe = assert(io.popen(("%s >%s"):format(load_command(server, work, words), out), "w"))
+   local deadline = socket.gettime() + 60
+   while not files.text(out):find("^ready") do
+      assert(socket.gettime() < deadline, work.name .. ": connections do not come to rest at " .. server.name)
+      socket.sleep(0.05)
+   end
+   socket.sleep(0.5) -- what a server does once its clients are quiet
+   local memory = server:memory()
+   pipe:close()
+   local seen = parse(files.text(out))
+   os.remove(out)
+   assert(seen.sessions == connections and seen.unexpected == 0, work.name .. " went wrong")
+   return memory, seen
+end
+
+-- The server's memory for each connection at rest beyond the first: pages that it shares
+-- with the generator count alike in both.
+local function turn_of_memory(server, work)
+   local before = hold(server, work, 1)
+   local after, seen = hold(server, work, work.connections)
+   seen.total = after
+   seen.value = (after - before) / (work.connections - 1) / 1024
+   return seen
+end
+
+-- Workloads ---------------------------------------------------------------------------------
+
+-- `at` holds what differs for one server. `fresh`: each turn has a server of its own.
+local MOST = { "limit", "popd", "dovecot", "tcllib" }
+local SLOW = { connections = 1, repeats = 1, count = 1, once = true }
+local FEW = { connections = 200, users = 200 }
+
+local workloads = {
+   {
+      name = "session", what = "login, STAT, UIDL, LIST, 20 × RETR of 4 KB, QUIT", load = "session", users = 16,
+      unit = "ms of CPU a session", value = per_session, servers = MOST,
+      goals = { { of = "limit", most = 2.7 }, { of = "dovecot", most = 1 / 4.5 } },
+   },
+   {
+      name = "login", what = "login, QUIT", load = "login", users = 16, unit = "ms of CPU a session",
+      value = per_session, servers = MOST, goals = { { of = "limit", most = 1.9 }, { of = "dovecot", most = 1 / 14 } },
+   },
+   {
+      name = "retr", what = "RETR of 10 MiB, stored with LF", load = "retr", users = 4, repeats = 8, mail = "retr",
+      dovecot_clients = 1, unit = "s of CPU a GB", value = per_gigabyte,
+      servers = { "limit", "convert", "popd", "dovecot", "tcllib" },
+      at = { tcllib = SLOW }, goals = { { of = "convert", most = 1.2 }, { of = "dovecot", most = 1 / 3.5 } },
+   },
+   {
+      name = "huge", what = "login, LIST and UIDL of 100 000 messages", load = "huge", users = 1, mail = "huge",
+      unit = "ms of CPU a session", value = per_session, servers = MOST,
+      at = { tcllib = { count = 1 } }, goals = { { of = "dovecot", most = 0.4 } },
+   },
+   {
+      name = "rest", what = "clients at rest, logged in", load = "rest", users = 10000, mail = "rest", fresh = true,
+      unit = "KiB of memory each", turn = turn_of_memory, servers = MOST, at = { dovecot = FEW, tcllib = FEW },
+      goals = { { of = "itself", most = 2.5 } },
+   },
+   {
+      name = "rest-before", what = "clients at rest before their login", load = "rest-before", users = 10000,
+      mail = "rest", fresh = true, unit = "KiB of memory each", turn = turn_of_memory, servers = MOST,
+      at = { tcllib = FEW }, goals = { { of = "itself", most = 1 } },
+   },
+   {
+      name = "handshake", what = "TLS handshake, greeting, QUIT", load = "greet", users = 16, mail = "rest", tls = true,
+      unit = "ms of CPU each", value = per_session, servers = { "limit", "popd", "dovecot" },
+      goals = { { of = "limit", most = 1.3 }, { of = "dovecot", most = 1 } },
+   },
+   {
+      name = "retr-tls", what = "RETR of 10 MiB over TLS", load = "retr", users = 4, repeats = 8, mail = "retr",
+      dovecot_clients = 1, tls = true, unit = "s of CPU a GB", value = per_gigabyte,
+      servers = { "limit", "popd", "dovecot" },
+      goals = { { of = "limit", most = 2 }, { of = "dovecot", most = 1 / 3 } },
+   },
+}
+
+-- A workload as it is run against one server.
+local function work_for(workload, name)
+   local own = workload.at and workload.at[name] or {}
+   local work = setmetatable({}, {
+      __index = function(_, key)
+         if own[key] ~= nil then
+            return own[key]
+         end
+         return workload[key]
+      end,
+   })
+   if asked.quick then
+      work.users = math.min(work.users, 2000)
+   end
+   work.connections = work.connections or work.users
+   work.repeats = work.repeats or 1
+   work.seconds = asked.seconds
+   return work
+end
+
+-- Mail -----------------------------------------------------------------------------------------
+
+local root = files.new_dir()
+local made = {}
+
+-- Makes mail once for all workloads that need it.
+local function mail_for(layout, box, users)
+   local dir = ("%s/%s-%s-%d"):format(root, layout, box, users)
+   if not made[dir] then
+      files.run("%s %s %s %s %s", servers.program("mailbox"), layout, box, tostring(users), dir)
+      servers.hand_over(dir)
+      made[dir] = true
+   end
+   return dir
+end
+
+local function certificate()
+   local dir = root .. "/tls"
+   if not made[dir] then
+      files.run("mkdir -p %s", dir)
+      assert(process.run { process.program(), "cert", "--out", dir, "localhost", "127.0.0.1" })
+      servers.hand_over(dir)
+      made[dir] = true
+   end
+   return dir .. "/cert.pem", dir .. "/key.pem"
+end
+
+local function site_for(workload, name)
+   local work = work_for(workload, name)
+   local box = work.mail or "session"
+   local site = {
+      root = ("%s/%s"):format(root, workload.name), bin = root .. "/bin", load = work.load, repeats = work.repeats,
+      users = work.users, dovecot_clients = workload.dovecot_clients or 1000,
+   }
+   if servers[name].files then
+      site.files = mail_for("files", box, work.users)
+   else
+      site.mail = mail_for("maildir", box, work.users)
+   end
+   if work.tls then
+      site.cert, site.key = certificate()
+   end
+   return site
+end
+
+-- Running -----------------------------------------------------------------------------------------
+
+local function wanted_servers(workload)
+   local names = {}
+   for _, name in ipairs(workload.servers) do
+      local missing = servers[name].missing()
+      local left_out = asked.servers and not asked.servers[name] or asked.quick and name == "tcllib"
+      if missing then
+         print(("%s: %s is left out: %s"):format(workload.name, name, missing))
+      elseif not left_out then
+         names[#names + 1] = name
+      end
+   end
+   return names
+end
+
+local function with_server(name, workload, running, f)
+   local server = running[name] or servers.start(name, site_for(workload, name))
+   running[name] = server
+   local ok, result = pcall(f, server, work_for(workload, name))
+   if workload.fresh or not ok then
+      server:stop()
+      running[name] = nil
+   end
+   assert(ok, result)
+   return result
+end
+
+-- The first turn is for warming up: indexes are made, pages read.
+local function warm_up(workload, names, running)
+   for _, name in ipairs(names) do
+      with_server(name, workload, running, function(server, work)
+         return workload.turn or work.once or run_load(server, work, math.min(0.5, asked.seconds), work.count)
+      end)
+   end
+end
+
+local function summary_of(turns)
+   local values = {}
+   for i, seen in ipairs(turns) do
+      values[i] = seen.value
+   end
+   local last = turns[#turns]
+   local extra = last.total and ("%.1f MiB with %d"):format(last.total / 1048576, last.sessions)
+      or ("session p50 %.2f p99 %.2f ms, reply p99 %.3f ms"):format(last.session_p50_ms, last.session_p99_ms,
+         last.reply_p99_ms)
+   return { value = report.summary(values), turns = turns, extra = extra }
+end
+
+local function run_rounds(workload, names, running)
+   local turns = {}
+   warm_up(workload, names, running)
+   for _ = 1, asked.quick and workload.fresh and 1 or asked.rounds do
+      for _, name in ipairs(names) do
+         turns[name] = turns[name] or {}
+         if not (#turns[name] > 0 and work_for(workload, name).once) then
+            table.insert(turns[name], with_server(name, workload, running, workload.turn or turn_of_cpu))
+         end
+      end
+   end
+   return turns
+end
+
+local function run(workload)
+   local names, running = wanted_servers(workload), {}
+   files.run("mkdir -p %s", ("%s/%s"):format(root, workload.name))
+   local ok, turns = pcall(run_rounds, workload, names, running)
+   for _, server in pairs(running) do
+      server:stop()
+   end
+   assert(ok, turns)
+   local result = {
+      name = workload.name, what = workload.what, unit = workload.unit, goals = workload.goals, order = names,
+      servers = {},
+   }
+   for _, name in ipairs(names) do
+      result.servers[name] = summary_of(turns[name])
+   end
+   return result
+end
+
+local function first_line(command)
+   return measure.lines_of(command .. " 2>/dev/null")[1] or "unknown"
+end
+
+local function describe_machine()
+   return {
+      date = os.date("!%Y-%m-%d"),
+      kernel = first_line("uname -sr"),
+      processor = first_line("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo"),
+      cores = first_line("nproc"),
+      dovecot = first_line("PATH=$PATH:/usr/sbin dovecot --version"),
+      load = first_line("cut -d' ' -f1-3 /proc/loadavg"),
+   }
+end
+
+local function describe(machine)
+   return ("%s, %s × %s, %s, Dovecot %s; load before: %s"):format(machine.date, machine.cores, machine.processor,
+      machine.kernel, machine.dovecot, machine.load)
+end
+
+local function main()
+   assert(tonumber(first_line("nproc")) >= 2, "the bench needs two cores: one for the server, one for its clients")
+   local machine, results = describe_machine(), {}
+   print(describe(machine))
+   files.run("chmod 755 %s", root)
+   servers.install(root .. "/bin")
+   for _, workload in ipairs(workloads) do
+      if not asked.only or asked.only[workload.name] then
+         results[#results + 1] = run(workload)
+         report.print(results[#results])
+      end
+   end
+   report.write(BUILD .. "/bench", machine, results)
+   if asked.markdown then
+      print("\n" .. describe(machine) .. "\n\n" .. report.markdown(results))
+   end
+   print(("\nwritten: %s/bench/result.json, table.md, *.svg"):format(BUILD))
+end
+
+local ok, err = pcall(main)
+files.remove(root)
+if not ok then
+   io.stderr:write(tostring(err), "\n")
+   os.exit(1)
+end

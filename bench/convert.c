@@ -1,0 +1,67 @@
+#include "convert.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+bool
+convert_open(struct convert *c, const char *path)
+{
+    *c = (struct convert){.fd = open(path, O_RDONLY | O_CLOEXEC)};
+    return c->fd >= 0;
+}
+
+void
+convert_close(struct convert *c)
+{
+    close(c->fd);
+    c->fd = -1;
+}
+
+/* A line, or the part of one that in[0..n) holds; the file has no CR. */
+static size_t
+convert_line(struct convert *c, const char *in, size_t n, bool whole, char *out)
+{
+    char *to = out;
+
+    if (!c->inside && n > 0 && in[0] == '.')
+        *to++ = '.';
+    memcpy(to, in, n);
+    to += n;
+    if (whole) {
+        *to++ = '\r';
+        *to++ = '\n';
+    }
+    c->inside = !whole;
+    return (size_t)(to - out);
+}
+
+size_t
+convert_lines(struct convert *c, const char *in, size_t n, char *out)
+{
+    const char *end = in + n;
+    char *to = out;
+
+    while (in < end) {
+        const char *lf = memchr(in, '\n', (size_t)(end - in));
+        const char *stop = lf ? lf : end;
+
+        to += convert_line(c, in, (size_t)(stop - in), lf != NULL, to);
+        in = lf ? lf + 1 : end;
+    }
+    return (size_t)(to - out);
+}
+
+size_t
+convert_next(struct convert *c, char *in, char *out)
+{
+    ssize_t got = c->ended ? 0 : read(c->fd, in, CONVERT_PIECE);
+
+    if (got > 0)
+        return convert_lines(c, in, (size_t)got, out);
+    if (c->ended)
+        return 0;
+    c->ended = true;
+    memcpy(out, c->inside ? "\r\n.\r\n" : ".\r\n", c->inside ? 5 : 3);
+    return c->inside ? 5 : 3;
+}
