@@ -58,6 +58,15 @@ local function unlock(conn, st)
    end
 end
 
+-- A handle's source, or a Fault.
+local function make_source(conn, name, h)
+   if not handle.is_plain(h) then
+      return ask(conn, name, handle.source, h)
+   end
+   local source, why = handle.source(h)
+   return source or fault(conn, name, why)
+end
+
 -- Steps -------------------------------------------------------------------
 
 --- Makes the functions that the core calls for a server's connections.
@@ -277,7 +286,7 @@ function backend.steps(site)
       if not h then
          return false, GONE
       end
-      local source = ask(conn, name, handle.source, h)
+      local source = make_source(conn, name, h)
       if is_fault(source) then
          return false, source.text, source.code
       end
