@@ -384,6 +384,7 @@ on_readable(struct ev_loop *ev, ev_io *io, int events)
     struct conn *c = io->data;
 
     (void)ev, (void)events;
+    c->spent = 0;
     if (secure_shakes(c))
         conn_run(c);
     else
@@ -393,8 +394,11 @@ on_readable(struct ev_loop *ev, ev_io *io, int events)
 static void
 on_writable(struct ev_loop *ev, ev_io *io, int events)
 {
+    struct conn *c = io->data;
+
     (void)ev, (void)events;
-    conn_run(io->data);
+    c->spent = 0;
+    conn_run(c);
 }
 
 /* TLS may hold octets that the descriptor tells nothing of. */

@@ -10,10 +10,17 @@ linebuf_init(struct linebuf *lb, size_t limit)
 }
 
 static void
+wipe(struct linebuf *lb)
+{
+    if (lb->used)
+        explicit_bzero(lb->data, lb->used);
+    lb->used = 0;
+}
+
+static void
 release(struct linebuf *lb)
 {
-    if (lb->data)
-        explicit_bzero(lb->data, lb->cap);
+    wipe(lb);
     free(lb->data);
     lb->data = NULL;
     lb->cap = lb->start = lb->end = lb->scanned = 0;
@@ -63,7 +70,7 @@ ensure(struct linebuf *lb)
     release(lb);
     lb->data = data;
     lb->cap = cap;
-    lb->end = len;
+    lb->end = lb->used = len;
     lb->scanned = scanned;
     return true;
 }
@@ -99,6 +106,8 @@ void
 linebuf_filled(struct linebuf *lb, size_t n)
 {
     lb->end += n;
+    if (lb->end > lb->used)
+        lb->used = lb->end;
 }
 
 /* Passes over n octets. */
@@ -195,8 +204,7 @@ linebuf_drop(struct linebuf *lb)
 {
     size_t n = lb->end - lb->start;
 
-    if (lb->data)
-        explicit_bzero(lb->data, lb->cap);
+    wipe(lb);
     lb->start = lb->end = lb->scanned = 0;
     lb->skipping = false;
     return n;

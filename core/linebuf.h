@@ -23,6 +23,7 @@ struct linebuf {
     size_t limit;      /* octets of a line with its end; at least 3 */
     size_t start, end; /* the bytes not handed out yet: data[start..end) */
     size_t scanned;    /* of those, how many are known to hold no LF */
+    size_t used;       /* what was ever written to since the last wiping: data[0..used) */
     bool skipping;     /* within a line that was too long */
 };
 

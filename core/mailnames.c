@@ -314,6 +314,7 @@ mailnames_keep_last(struct mailnames *m, size_t n)
 /* Sorting ------------------------------------------------------------------- */
 
 #define DIGIT 11
+#define FEW 64 /* keys */
 #define DIGITS (1 << DIGIT)
 #define PASSES 6
 
@@ -376,10 +377,21 @@ sorter_swap(struct sorter *s)
     s->other = keys;
 }
 
-/* Sorts by key, keeping the order of equals: the least digit first.  Time does
- * not depend on what the keys are.  False: out of memory. */
+static void
+sort_few(struct mailkey *keys, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        struct mailkey one = keys[i];
+        size_t at = i;
+
+        for (; at > 0 && keys[at - 1].key > one.key; at--)
+            keys[at] = keys[at - 1];
+        keys[at] = one;
+    }
+}
+
 static bool
-sort_keys(struct sorter *s)
+sort_many(struct sorter *s)
 {
     size_t(*counts)[DIGITS] = calloc(PASSES, sizeof *counts);
 
@@ -390,6 +402,18 @@ sort_keys(struct sorter *s)
         if (sort_digit(s->keys, s->other, s->n, pass * DIGIT, counts[pass]))
             sorter_swap(s);
     free(counts);
+    return true;
+}
+
+/* Sorts by key, keeping the order of equals: the least digit first, where there
+ * are more than counting them costs.  Time does not depend on what the keys are.
+ * False: out of memory. */
+static bool
+sort_keys(struct sorter *s)
+{
+    if (s->n > FEW)
+        return sort_many(s);
+    sort_few(s->keys, s->n);
     return true;
 }
 

@@ -252,6 +252,18 @@ learn(struct reading *r, size_t row, uint64_t size, int64_t mtime)
     };
 }
 
+/* It is kept as long as the session. */
+static void
+trim_learned(struct mailscan *s)
+{
+    struct mailindex_entry *less = NULL;
+
+    if (s->learned_count > 0)
+        less = realloc(s->learned, s->learned_count * sizeof *less);
+    if (less)
+        s->learned = less;
+}
+
 /* Whether a row's file is a regular one of so many octets. */
 static bool
 look(const struct reading *r, const struct mailname *row, struct stat *st)
@@ -344,6 +356,7 @@ read_all(struct reading *r)
     if (!s->names_only)
         find_sizes(r);
     mailnames_trim(s->names);
+    trim_learned(s);
     return true;
 }
 

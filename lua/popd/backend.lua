@@ -40,7 +40,7 @@ local function lock(conn, st)
    local got, _, holder = ask(conn, "storage.lock", call_lock, st.storage.lock, st.mbox, conn)
    if got == true or is_fault(got) and got.answer == true then
       st.locked = true
-      holders.note(st.given, st.mbox, conn)
+      holders.note(st, conn)
    elseif got and not is_fault(got) then
       return wrong(conn, "storage.lock", "a boolean", got)
    end
@@ -52,10 +52,19 @@ local function unlock(conn, st)
       return
    end
    st.locked = false
-   holders.forget(st.given, st.mbox)
+   holders.forget(st)
    if st.storage.unlock then
       ask_aside(conn, "storage.unlock", st.storage.unlock, st.mbox, conn)
    end
+end
+
+-- A handle's source, or a Fault.
+local function make_source(conn, name, h)
+   if not handle.is_plain(h) then
+      return ask(conn, name, handle.source, h)
+   end
+   local source, why = handle.source(h)
+   return source or fault(conn, name, why)
 end
 
 -- Steps -------------------------------------------------------------------
@@ -172,7 +181,7 @@ function backend.steps(site)
       end
       if not got then
          return refuse(conn, name, "in-use", "IN-USE", "another session has this maildrop; try again later", false,
-            holders.fields(st.given, st.mbox, holder))
+            holders.fields(st, holder))
       end
       local found = contents.open(conn, st)
       if is_fault(found) then
@@ -277,7 +286,7 @@ function backend.steps(site)
       if not h then
          return false, GONE
       end
-      local source = ask(conn, name, handle.source, h)
+      local source = make_source(conn, name, h)
       if is_fault(source) then
          return false, source.text, source.code
       end

@@ -202,6 +202,13 @@ function handle.source(h)
    return core.source_pull(held(pull, close))
 end
 
+--- Whether making a source of it calls nothing of the site's.
+-- @param h
+-- @treturn boolean
+function handle.is_plain(h)
+   return type(h) == "string" or type(h) == "table" and not getmetatable(h) and h.path ~= nil
+end
+
 local function read_all(pull, close, feed)
    local ok, err = pcall(function()
       for chunk in pull do

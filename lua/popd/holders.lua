@@ -8,7 +8,7 @@ local core = require("popd.core")
 
 local holders = {}
 
--- By storage, by mbox: the connection that has it, and since when.
+-- By storage, by mbox: the session that has it.
 local held = setmetatable({}, { __mode = "k" })
 
 -- What a storage may tell, and what the log calls it.
@@ -26,22 +26,19 @@ function holders.are_told(got, second)
    return got == false and type(second) == "table" and not ask.is_told(second)
 end
 
---- A connection has a maildrop's lock from now on.
--- @tparam table storage
--- @param mbox
+--- A session has its maildrop's lock from now on.
+-- @tparam table st its `given` (the storage) and `mbox`; `conn` and `since` are set
 -- @param conn
-function holders.note(storage, mbox, conn)
-   held[storage] = held[storage] or {}
-   held[storage][mbox] = { conn = conn, since = core.now() }
+function holders.note(st, conn)
+   held[st.given] = held[st.given] or {}
+   held[st.given][st.mbox] = st
+   st.conn, st.since = conn, core.now()
 end
 
 --- It has it no more.
--- @tparam table storage
--- @param mbox
-function holders.forget(storage, mbox)
-   if held[storage] then
-      held[storage][mbox] = nil
-   end
+-- @tparam table st
+function holders.forget(st)
+   held[st.given][st.mbox] = nil
 end
 
 -- Log lines take text and numbers; seconds are enough.
@@ -52,13 +49,12 @@ local function shown(value)
    return type(value) == "string" and value or nil
 end
 
---- What the log tells of who has it.
--- @tparam table storage
--- @param mbox
+--- What the log tells of who has the maildrop that a session wants.
+-- @tparam table st
 -- @tparam ?table told what the storage told: any of `kind`, `process`, `age` and `idle` (seconds), `conn`, `path`
 -- @treturn table fields for the log
-function holders.fields(storage, mbox, told)
-   local here, fields = held[storage] and held[storage][mbox], {}
+function holders.fields(st, told)
+   local here, fields = held[st.given] and held[st.given][st.mbox], {}
    if here then
       fields.held_by, fields.held_process = "session", (core.spool_self())
       fields.held_conn, fields.held_age = here.conn.id, shown(core.now() - here.since)

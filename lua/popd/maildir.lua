@@ -90,6 +90,19 @@ local function check(options)
    check_choices(options)
 end
 
+-- What is noted of single messages, by number: made when it is asked for, since
+-- most sessions rest without.
+local NOTES = { files = true, octets = true, stored = true, links = true, twins = true, gone = true, unsure = true }
+
+local Session = {
+   __index = function(session, name)
+      if NOTES[name] then
+         session[name] = {}
+         return rawget(session, name)
+      end
+   end,
+}
+
 local function base_of(file)
    return file:match("^%l+/([^:]*)")
 end
@@ -722,20 +735,14 @@ function maildir.new(options)
    -- One try to claim a maildrop.
    local function try(mbox, dir, conn)
       if sessions[mbox] then
-         return false, locks.holder(sessions[mbox].holder)
+         local holder = sessions[mbox].holder
+         return false, holder and locks.holder(holder)
       end
-      local session = {
-         holder = locks.watch { path = dir, conn = conn },
+      local session = setmetatable({
+         holder = options.take_over and locks.watch { path = dir, conn = conn } or nil,
          dir = dir:gsub("([^/])/+$", "%1"),
          dele = options.dele or "unlink",
-         files = {},
-         octets = {},
-         stored = {},
-         links = {},
-         twins = {},
-         gone = {},
-         unsure = {},
-      }
+      }, Session)
       sessions[mbox] = session
       local done, ok, err = pcall(claim, session, mbox)
       if not done or not ok then
