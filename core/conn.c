@@ -81,11 +81,20 @@ has_more_to_say(const struct conn *c)
     return c->next == conn_send && c->turn.link;
 }
 
+/* The first line of a message's reply waits for the first of its octets, if
+ * nothing else does: until then it can become another. */
+static bool
+has_nothing_to_send(const struct conn *c)
+{
+    return c->out.pending == c->untaken;
+}
+
 bool
 conn_flush(struct conn *c)
 {
-    if (c->out.pending == 0 || c->gone)
+    if (has_nothing_to_send(c) || c->gone)
         return true;
+    c->untaken = 0;
     switch (outq_flush(&c->out, &c->stream, has_more_to_say(c))) {
     case STREAM_OK:
         if (c->blocked_at > 0)
@@ -107,6 +116,10 @@ conn_flush(struct conn *c)
 static bool
 fail_message(struct conn *c, const char *why)
 {
+    if (steps_take_back(c)) {
+        conn_log(c, LOG_ERROR, "a message cannot be read", "error", why);
+        return true;
+    }
     conn_log(c, LOG_ERROR,
              "a message cannot be read to its end; the connection is cut so that it does not look whole",
              "error", why);
@@ -134,6 +147,7 @@ feed(struct conn *c, const char *bytes, size_t n)
     if (!room)
         return fail_message(c, "out of memory");
     outq_wrote(&c->out, dotstuff_feed(&c->dots, bytes, n, room));
+    c->untaken = n > 0 ? 0 : c->untaken;
     c->spent += n;
     c->silent_since = 0;
     return true;
@@ -147,6 +161,7 @@ end_message(struct conn *c)
     if (!room)
         return fail_message(c, "out of memory");
     outq_wrote(&c->out, dotstuff_end(&c->dots, room));
+    c->untaken = 0;
     c->next = steps_sent;
     return true;
 }
@@ -169,8 +184,10 @@ conn_send(struct conn *c)
     case SOURCE_END:
         return end_message(c);
     case SOURCE_PULL:
-        if (is_silent(c))
+        if (is_silent(c)) {
+            conn_end(c, false);
             return fail_message(c, "its function gave nothing for the time of callback_timeout");
+        }
         c->spent += CONN_PIECE / 64; /* a source of empty chunks is no reason to starve others */
         return steps_pull(c);
     case SOURCE_FAILED:

@@ -105,6 +105,7 @@ struct conn {
     struct dotstuff dots;
     uint64_t sending;    /* RETR: the number; 0: TOP or a command's */
     double silent_since; /* the source gives empty chunks; 0: it does not */
+    size_t untaken;      /* octets at the end of `out` that steps_take_back can take back */
     size_t spent;        /* octets made in this turn */
     bool update_failed;  /* QUIT is answered with -ERR */
     unsigned close_tries;
@@ -185,6 +186,7 @@ void steps_place(struct conn *c);             /* what may be offered, by where t
 bool steps_serve(struct conn *c);             /* what the session needs of Lua */
 bool steps_pull(struct conn *c);              /* a pull function's next chunk */
 bool steps_sent(struct conn *c);              /* next: after the last piece */
+bool steps_take_back(struct conn *c);         /* a message failed at once: -ERR instead */
 bool steps_wind_up(struct conn *c);           /* next: after the client is gone */
 void steps_renew(void *conn);                 /* an alarm */
 const char *steps_name(const struct conn *c); /* of the step under way or done last; for log lines */

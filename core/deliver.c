@@ -27,6 +27,7 @@ static void
 send_source(struct conn *c, uint64_t lines, uint64_t number)
 {
     dotstuff_init(&c->dots, lines);
+    c->untaken = c->gone ? 0 : c->host->scratch.len;
     c->silent_since = 0;
     c->sending = number;
     step_go_on(c, conn_send);
@@ -81,7 +82,8 @@ take_pull(lua_State *L, struct conn *c)
 static void
 fail_pull(struct conn *c)
 {
-    conn_gone(c, "a message failed midway");
+    if (!steps_take_back(c))
+        conn_gone(c, "a message failed midway");
 }
 
 static const struct step step_pull = {"get's function", NULL, take_pull, fail_pull};
@@ -111,6 +113,32 @@ deliver_release(struct conn *c, bool (*next)(struct conn *))
         return next(c);
     c->next = next;
     return step_run_function(c, &step_release, push_close);
+}
+
+static bool
+after_failure(struct conn *c)
+{
+    deliver_drop(c);
+    step_go_on(c, conn_serve);
+    return true;
+}
+
+static bool
+give_up(struct conn *c)
+{
+    return deliver_release(c, after_failure);
+}
+
+bool
+steps_take_back(struct conn *c)
+{
+    if (c->untaken == 0)
+        return false;
+    outq_take_back(&c->out, c->untaken);
+    c->untaken = 0;
+    step_fail_command(c);
+    step_go_on(c, give_up);
+    return true;
 }
 
 static int

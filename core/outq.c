@@ -58,6 +58,13 @@ outq_wrote(struct outq *q, size_t n)
     q->pending += n;
 }
 
+void
+outq_take_back(struct outq *q, size_t n)
+{
+    q->last->end -= n;
+    q->pending -= n;
+}
+
 bool
 outq_add(struct outq *q, const void *bytes, size_t n)
 {

@@ -24,6 +24,10 @@ void outq_clear(struct outq *q);
 char *outq_room(struct outq *q, size_t n);
 void outq_wrote(struct outq *q, size_t n);
 
+/* Takes back the last n bytes, which outq_wrote or outq_add put there in one
+ * call, and of which none was sent. */
+void outq_take_back(struct outq *q, size_t n);
+
 /* Copies bytes into the queue.  False: out of memory, nothing was added. */
 bool outq_add(struct outq *q, const void *bytes, size_t n);
 

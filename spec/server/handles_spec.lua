@@ -297,6 +297,38 @@ describe("a handle that fails", function()
       end)
    end
 
+   local stillborn = {
+      ["a function that raises at once"] = function() return function() error("kaboom") end end,
+      ["a function that waits and raises"] = function()
+         return function()
+            popd.sleep(0.001)
+            error("kaboom")
+         end
+      end,
+      ["a function that gives nothing, and then a number"] = function()
+         local n = 0
+         return function()
+            n = n + 1
+            return n == 1 and "" or 5
+         end
+      end,
+      ["an object whose read fails at once"] = function() return { read = function() return nil, "kaboom" end } end,
+   }
+   for what, make in pairs(stillborn) do
+      it(what .. " is an -ERR, and the session goes on", function()
+         local c, s = begin(make, { size = function() return 100 end })
+         assert.matches("^%-ERR %[SYS/TEMP%]", c:command("RETR 1"))
+         assert.matches("^%-ERR %[SYS/TEMP%]", c:command("TOP 1 0"))
+         assert.is_true(#client.logged("^error") >= 1)
+         c:send("RETR 1\r\nNOOP\r\nQUIT\r\n")
+         assert.matches("^%-ERR %[SYS/TEMP%]", c:line())
+         assert.equal("+OK", c:line())
+         assert.equal("+OK bye", c:line())
+         assert.same({ true, "" }, { c:closed() })
+         assert.equal(0, s.held)
+      end)
+   end
+
    it("because its file becomes shorter meanwhile cuts the connection without a final dot", function()
       local path = put(("x"):rep(20000000))
       local server = store.server({ "x" }, nil, { size = function() return 20000002 end, get = function()
@@ -352,9 +384,9 @@ describe("an object's close", function()
       local c = begin(function()
          return { read = function() error("kaboom") end, close = function() n = n + 1 end }
       end, { size = function() return 3 end })
-      c:send("RETR 1\r\n")
-      c:closed()
+      assert.matches("^%-ERR %[SYS/TEMP%]", c:command("RETR 1"))
       client.wait_for("close", function() return n > 0 end)
+      assert.equal("+OK", c:command("NOOP"))
       assert.equal(1, n)
    end)
 
