@@ -402,8 +402,8 @@ on_readable(struct ev_loop *ev, ev_io *io, int events)
 
     (void)ev, (void)events;
     c->spent = 0;
-    if (secure_shakes(c))
-        conn_run(c);
+    if (secure_shakes(c)) /* milliseconds of computing: others are served between two of them */
+        conn_wake(c);
     else
         take_input(c);
 }
@@ -415,7 +415,10 @@ on_writable(struct ev_loop *ev, ev_io *io, int events)
 
     (void)ev, (void)events;
     c->spent = 0;
-    conn_run(c);
+    if (secure_shakes(c))
+        conn_wake(c);
+    else
+        conn_run(c);
 }
 
 /* TLS may hold octets that the descriptor tells nothing of. */

@@ -6,28 +6,43 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Takes the queue as it stands: what queues itself again waits for the next
- * iteration, so that a busy one cannot hold the loop. */
+/* Turns run for so many seconds; then those look again who wait for descriptors. */
+#define TURNS_MAX 0.001
+
+static void
+run_nothing(void *owner)
+{
+    (void)owner;
+}
+
+static void
+run_first(struct loop *l)
+{
+    struct turn *t = l->turns;
+
+    turn_cancel(t, l);
+    t->run(t->owner);
+}
+
+/* The queue as it stands: what queues itself again waits for the next iteration,
+ * so that a busy one cannot hold the loop. */
 static void
 run_turns(struct ev_loop *ev, ev_prepare *w, int events)
 {
     struct loop *l = w->data;
-    struct turn *queue = l->turns;
+    struct turn end = {.run = run_nothing};
+    double stop;
 
-    (void)events;
-    if (!queue)
+    (void)ev, (void)events;
+    if (!l->turns)
         return;
-    queue->link = &queue;
-    l->turns = NULL;
-    l->last_turn = &l->turns;
-    ev_idle_stop(ev, &l->idle);
+    stop = loop_now() + TURNS_MAX;
     l->invoked = true;
-    while (queue) {
-        struct turn *t = queue;
-
-        turn_cancel(t, l);
-        t->run(t->owner);
-    }
+    turn_queue(&end, l);
+    do
+        run_first(l);
+    while (end.link && l->turns != &end && loop_now() < stop);
+    turn_cancel(&end, l);
 }
 
 static void
