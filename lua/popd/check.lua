@@ -298,18 +298,37 @@ end
 
 -- The whole -------------------------------------------------------------------
 
-function Run:deliver(number)
+-- Delivers a message; what came of it where that failed, else nil.
+function Run:try_to_deliver(number)
    local text = self.samples.text(number)
    local ok, answer, why = self:within(self.desk, function()
       return self.put(mbox_of(self.mbox), text)
    end)
    self:look_at("put")
    if ok and (answer or why == nil) and answer ~= false then
-      return
+      return nil
    end
-   local got = ok and ("%s, %s"):format(witness.show(answer), witness.show(why)) or "raised: " .. tostring(answer)
-   self:fail("put", "put(mbox, text)", got)
-   error(STOP, 0)
+   return ok and ("%s, %s"):format(witness.show(answer), witness.show(why)) or "raised: " .. tostring(answer)
+end
+
+function Run:deliver(number)
+   local got = self:try_to_deliver(number)
+   if got then
+      self:fail("put", "put(mbox, text)", got)
+      error(STOP, 0)
+   end
+end
+
+-- Delivers while a session is open.  A lock may keep deliverers out, as that of an
+-- mbox file does: then the message comes as soon as the session has ended.
+function Run:deliver_meanwhile(number)
+   self.late = self:try_to_deliver(number) and number
+end
+
+function Run:deliver_late()
+   if self.late then
+      self:deliver(self.late)
+   end
 end
 
 -- Whether what was put shows, now that a session begins.
@@ -358,10 +377,11 @@ local function first_session(run)
       run:ask(c, "renew")
    end
    if run.put then
-      run:deliver(run.samples.count + 1)
+      run:deliver_meanwhile(run.samples.count + 1)
    end
    local again = run:look(c)
-   verdicts.fixed(run, seen, again, "ids", run.put and "put has delivered a message meanwhile" or "it was asked twice")
+   local is_there = run.put and not run.late
+   verdicts.fixed(run, seen, again, "ids", is_there and "put has delivered a message meanwhile" or "it was asked twice")
    run:stop_at("ids", "put", "top")
    return c, seen
 end
@@ -537,6 +557,7 @@ local function steps(run)
    local c, seen = first_session(run)
    probe_range(run, c, seen)
    run:quit(c)
+   run:deliver_late()
    c, seen = judge_harmless_ends(run, seen)
    judge_locks(run, c, seen)
    local past = {}
@@ -608,7 +629,8 @@ end
 -- @tparam table options `mbox`: a maildrop, as auth would return it, which nobody
 -- else uses meanwhile, or a function that returns it for each login;
 -- `put(mbox, text)`: delivers a message, which must be there when the next session
--- begins; `destructive = true`: messages of the maildrop may be deleted; `other`: a
+-- begins; where it fails while a session is open it is called again behind that;
+-- `destructive = true`: messages of the maildrop may be deleted; `other`: a
 -- second maildrop, so that locks of different ones can be told apart; `timeout`:
 -- seconds for each call, 30
 -- @treturn boolean true, or nil

@@ -44,7 +44,7 @@ local function deliver(given, mbox)
    end
    local ok, err, sort = store.deliver(mbox, io.stdin, { from = given.from, to = given.to })
    if not ok then
-      return fail(sort or "TEMPFAIL", err)
+      return fail(sort or "TEMPFAIL", sort == "NOINPUT" and "standard input: " .. err or err)
    end
    return 0
 end

@@ -276,7 +276,7 @@ local function ask_to_end(take_over, holder)
    end
    held.told = true
    core.log("info", "an idle session ends, since its user comes again", {
-      conn = holder.conn, path = held.path, idle = holder.idle,
+      conn = holder.conn, path = held.path, idle = ("%.0f"):format(holder.idle),
    })
    held.conn:close("another session of this maildrop takes over")
    return true

@@ -52,6 +52,16 @@ local function read(box, id)
    return nil, err
 end
 
+-- Whether the message that is known by a unique-id can be told to be another one: the
+-- second Maildir of a user may have the same names.
+local function is_other(there, box, id)
+   if math.type(there) ~= "integer" then
+      return false
+   end
+   local octets = box.size(MBOX, id) -- 0, too, where it is gone or cannot be read
+   return octets > 0 and octets ~= there
+end
+
 local function take_all(store, user, box, known)
    local count, batch, octets = { moved = 0, known = 0, failed = {} }, {}, 0
    local function flush()
@@ -64,7 +74,9 @@ local function take_all(store, user, box, known)
    end
    local _, uids = box.scan(MBOX)
    for id, uid in ipairs(uids) do
-      if known[uid] then
+      if is_other(known[uid], box, id) then
+         table.insert(count.failed, uid .. ": another message of this user has that unique-id")
+      elseif known[uid] then
          count.known = count.known + 1
       else
          local text, path = read(box, id)
@@ -91,8 +103,8 @@ end
 -- @string user
 -- @string dir
 -- @tparam[opt="name"] string|table style what the unique-ids are, as `popd.uidl` takes it
--- @treturn table `moved`, `known`: how many; `failed`: why others could not be
--- read; or nil and the reason.  What was moved before stays moved
+-- @treturn table `moved`, `known`: how many; `failed`: why others were not taken: they
+-- could not be read, or have another message's unique-id; or nil and the reason.  What was moved before stays moved
 function moving.import(store, user, dir, style)
    local names, why = fs.scandir(dir .. "/cur")
    if not names then
@@ -168,7 +180,7 @@ function moving.export(store, user, dir)
          end
          count.moved = count.moved + 1
       else
-         table.insert(count.failed, one.uid .. ": no name for a file")
+         table.insert(count.failed, one.uid .. ": no file of a Maildir can have this unique-id")
       end
    end
    for _, sub in ipairs { "/new", "/cur" } do -- the names of all, at once

@@ -328,7 +328,8 @@ local function add_mail(store, o, threads)
 
    --- The unique-ids that were taken over, and those that are there.
    -- @string mbox
-   -- @treturn table true by unique-id, or nil and the reason
+   -- @treturn table by unique-id the message's octets as sent, or true where it is gone; or nil
+   -- and the reason
    function store.known(mbox)
       local ok, result = try(threads.known, mbox, file)
       if ok then

@@ -387,12 +387,15 @@ function store.put(mbox, file, messages)
    end)
 end
 
---- The unique-ids that were imported, or are there.
+--- By the unique-ids that are there the messages' octets as sent; true by those that
+-- were imported and are gone.
 function store.known(mbox, file)
-   local known = {}
-   for _, row in ipairs(open(file):rows(
-      "SELECT uid FROM imported WHERE mbox = %s UNION SELECT uid FROM mail WHERE mbox = %s", text(mbox), text(mbox))) do
+   local known, db = {}, open(file)
+   for _, row in ipairs(db:rows("SELECT uid FROM imported WHERE mbox = %s", text(mbox))) do
       known[row[1]] = true
+   end
+   for _, row in ipairs(db:rows("SELECT uid, octets FROM mail WHERE mbox = %s", text(mbox))) do
+      known[row[1]] = math.tointeger(tonumber(row[2]))
    end
    return known
 end

@@ -356,7 +356,8 @@ describe("popd-lua deliver", function()
       it("its input cannot be read", function()
          local words = { "sh", "-c", '"$@" <"$0"', dir, program.path(), "deliver" }
          local own = files.as_oneself()
-         fails(66, "directory", program.run(words, "--store", store(), own[1] or "joe", own[2], own[1] and "joe"))
+         fails(66, "standard input: Is a directory",
+            program.run(words, "--store", store(), own[1] or "joe", own[2], own[1] and "joe"))
          assert.same({}, names(root))
       end)
 

@@ -452,6 +452,19 @@ local faults = {
    { "a put that fails", "put", function(_, s)
       function s.put() return nil, "no space left" end
    end },
+   { "a put that fails from the first session on", "put", function(storage, s)
+      local lock, put, is_over = storage.lock, s.put, false
+      function storage.lock(mbox)
+         is_over = true
+         return lock(mbox)
+      end
+      function s.put(mbox, text)
+         if is_over then
+            return nil, "it is locked"
+         end
+         return put(mbox, text)
+      end
+   end },
    { "a deletion of the wrong message where another session was faster", "gone", function(storage, s)
       without_lock(storage, s)
       function storage.dele(_, ids)
@@ -513,6 +526,23 @@ describe("popd.check", function()
       end))
       assert.is_true(ok, tostring(report))
       assert.equal("held", state(report, "scan"))
+   end)
+
+   it("delivers behind a session that keeps deliverers out", function()
+      local s = new()
+      local put, late = s.put, 0
+      function s.put(mbox, text)
+         if s.sessions[mbox] then
+            late = late + 1
+            return nil, "it is locked"
+         end
+         return put(mbox, text)
+      end
+      local ok, report = check(s)
+      assert.is_true(ok, tostring(report))
+      assert.equal("held", state(report, "put"))
+      assert.equal(1, late)
+      assert.same({}, s.mail)
    end)
 
    it("takes away what it has put", function()

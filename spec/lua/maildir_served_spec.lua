@@ -64,6 +64,7 @@ describe("popd.maildir, served,", function()
       second:command("USER joe")
       assert.equal("+OK", second:command("PASS secret"):sub(1, 3))
       assert.matches("takes over", (select(2, first:closed())))
+      assert.equal(1, #client.logged("an idle session ends.* idle=0 "))
       assert.equal("+OK 5 ", second:command("STAT"):sub(1, 6))
    end)
 

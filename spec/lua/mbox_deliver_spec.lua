@@ -206,6 +206,16 @@ describe("popd.mbox's deliver", function()
       end)
    end)
 
+   it("serves popd.check, though a session keeps it out", function()
+      for _, format in ipairs { "mboxo", "mboxrd" } do
+         local storage = new { format = format }
+         local ok, report = popd.check(storage, { mbox = format, put = function(name, text)
+            return storage.deliver(name, text)
+         end })
+         assert.is_true(ok, tostring(report))
+      end
+   end)
+
    describe("refuses", function()
       -- what, mbox, sort, reason, what is there
       for _, case in ipairs {
