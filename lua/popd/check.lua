@@ -206,6 +206,9 @@ function Run:fetch(c, id)
       return body
    end
    local call = self.witness.last.get
+   if line and call and call.good and not self:send(c, "NOOP") then
+      line = nil -- a guard has ended the session behind its -ERR
+   end
    if not line then
       self:leave(c)
       c = self:login()

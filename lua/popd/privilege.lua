@@ -11,7 +11,7 @@ local privilege = {}
 
 local ROOT = 0
 
-local advice = "started as root: name the user to serve as, or to deliver as, with --user NAME (the owner of the mail), "
+local advice = "started as root: name the user to serve as, or deliver as, with --user NAME (the owner of the mail), "
    .. "or say --user root if it has to be root"
 
 --- What is wrong with `--user`, before anything else is done.
