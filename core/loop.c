@@ -10,12 +10,6 @@
 #define TURNS_MAX 0.001
 
 static void
-run_nothing(void *owner)
-{
-    (void)owner;
-}
-
-static void
 run_first(struct loop *l)
 {
     struct turn *t = l->turns;
@@ -24,25 +18,27 @@ run_first(struct loop *l)
     t->run(t->owner);
 }
 
-/* The queue as it stands: what queues itself again waits for the next iteration,
- * so that a busy one cannot hold the loop. */
+/* The queue as it stands, perhaps in several iterations: `mark` stands behind it.
+ * What queues itself again comes after that, so that a busy one cannot hold the loop. */
 static void
 run_turns(struct ev_loop *ev, ev_prepare *w, int events)
 {
     struct loop *l = w->data;
-    struct turn end = {.run = run_nothing};
     double stop;
 
     (void)ev, (void)events;
+    if (l->turns == &l->mark)
+        turn_cancel(&l->mark, l); /* those before it were cancelled */
     if (!l->turns)
         return;
     stop = loop_now() + TURNS_MAX;
     l->invoked = true;
-    turn_queue(&end, l);
+    turn_queue(&l->mark, l);
     do
         run_first(l);
-    while (end.link && l->turns != &end && loop_now() < stop);
-    turn_cancel(&end, l);
+    while (l->mark.link && l->turns != &l->mark && loop_now() < stop);
+    if (l->turns == &l->mark)
+        turn_cancel(&l->mark, l);
 }
 
 static void
@@ -186,11 +182,12 @@ loop_step(struct loop *l, double seconds)
         ev_run(l->ev, EVRUN_ONCE);
     alarm_stop(&limit);
     /* libev tells the kernel of a new watcher at the next iteration only, so
-     * go on until one does nothing: then loop_fd knows them all. */
+     * go on until one does nothing: then loop_fd knows them all.  Turns that were
+     * there already are run to the last. */
     do {
         l->invoked = false;
         left = ev_run(l->ev, EVRUN_NOWAIT);
-    } while (l->invoked && seconds == 0 && !l->turns);
+    } while (l->invoked && seconds == 0 && (!l->turns || l->mark.link));
     l->running = false;
     set_tick(l);
     return left;

@@ -33,6 +33,7 @@ struct alarm {
 struct loop {
     struct ev_loop *ev; /* ours */
     struct turn *turns, **last_turn;
+    struct turn mark; /* while queued: behind the turns that are to run before later ones */
     struct alarm *alarms;
     ev_prepare prepare; /* runs the turns */
     ev_idle idle;       /* while turns are queued: poll does not block */

@@ -1,24 +1,52 @@
 local client = require("support.client")
-local core = require("popd.core")
+local fs = require("popd.fs")
 local popd = require("popd")
 local store = require("support.store")
 
+local MOST = 40
+local OCTETS = ("x"):rep(1000000)
+
 describe("many who have something to compute", function()
+   local ran, jobs
+
+   -- Each takes longer than all of them may have at a time.
+   local function start()
+      ran, jobs = 0, {}
+      for i = 1, MOST do
+         jobs[i] = popd.spawn(function()
+            fs.sha256(OCTETS) -- in one piece: no forced yield comes in between
+            ran = ran + 1
+         end)
+      end
+   end
+
    after_each(client.finish)
 
    it("do not all come before a client that has asked meanwhile", function()
       local c = client.login((store.server({ "a\n" })))
-      local ran, most = 0, 40
-      for _ = 1, most do
-         popd.spawn(function()
-            local stop = core.now() + 0.002
-            repeat until core.now() >= stop
-            ran = ran + 1
-         end)
-      end
+      start()
       c:send("NOOP\r\n")
       assert.equal("+OK", c:line())
-      assert.is_true(ran < most / 2, ran .. " came before")
-      client.wait_for("the others", function() return ran == most end)
+      assert.is_true(ran < MOST / 2, ran .. " came before")
+      client.wait_for("the others", function() return ran == MOST end)
+   end)
+
+   it("all have their turn in one step that does what is ready", function()
+      start()
+      popd.step(0)
+      assert.equal(MOST, ran)
+   end)
+
+   it("may be cancelled while they wait for their turn", function()
+      start()
+      popd.step(0.0001)
+      assert.is_true(ran > 0 and ran < MOST, ran .. " ran")
+      local before, later = ran, false
+      for _, job in ipairs(jobs) do
+         job:cancel()
+      end
+      popd.spawn(function() later = true end)
+      client.wait_for("one that came later", function() return later end)
+      assert.equal(before, ran)
    end)
 end)
