@@ -6,6 +6,7 @@
 -- Everything is in a directory of the bench's own and listens on 127.0.0.1.  CPU is
 -- that of all the server's processes and threads, in seconds.
 local files = require("support.files")
+local measure = require("bench.measure")
 local process = require("support.process")
 local socket = require("socket")
 local turns = require("support.turns")
@@ -30,25 +31,10 @@ end
 
 -- Processes -------------------------------------------------------------------
 
-local function lines_of(command)
-   local lines, pipe = {}, assert(io.popen(command))
-   for line in pipe:lines() do
-      lines[#lines + 1] = line
-   end
-   pipe:close()
-   return lines
-end
-
 -- A process and all that it started.
 local function family(pid)
-   local all = { pid }
-   for _, child in ipairs(lines_of(("cat /proc/%d/task/*/children 2>/dev/null"):format(pid))) do
-      for one in child:gmatch("%d+") do
-         for _, pid_below in ipairs(family(tonumber(one))) do
-            all[#all + 1] = pid_below
-         end
-      end
-   end
+   local all = measure.below(pid)
+   table.insert(all, 1, pid)
    return all
 end
 
@@ -57,7 +43,7 @@ local function cpu_of(pid)
    local used = {}
    for _, one in ipairs(family(pid)) do
       local sum = 0
-      for _, line in ipairs(lines_of(("cat /proc/%d/task/*/schedstat 2>/dev/null"):format(one))) do
+      for _, line in ipairs(measure.lines_of(("cat /proc/%d/task/*/schedstat 2>/dev/null"):format(one))) do
          sum = sum + tonumber(line:match("^%d+")) / 1e9
       end
       used[one] = sum
@@ -156,9 +142,9 @@ local function start_dovecot()
    if not process.has("dovecot") then
       return nil
    end
-   local as_root = lines_of("id -u")[1] == "0"
-   local user = as_root and "nobody" or lines_of("id -un")[1]
-   local group = lines_of("id -gn " .. user)[1]
+   local as_root = measure.lines_of("id -u")[1] == "0"
+   local user = as_root and "nobody" or measure.lines_of("id -un")[1]
+   local group = measure.lines_of("id -gn " .. user)[1]
    local dir = root .. "/dovecot"
    files.run("mkdir -p %s %s %s; touch %s", dir .. "/run", dir .. "/state", dir .. "/index", dir .. "/log")
    local port = free_port()
@@ -169,7 +155,7 @@ local function start_dovecot()
    end
    local drop = as_root and ("setpriv --reuid=%s --regid=%s --clear-groups -- "):format(user, group) or ""
    local command = ("%sdovecot -F -c %s >/dev/null 2>&1 & echo $!"):format(drop, files.quote(dir .. "/dovecot.conf"))
-   local pid = tonumber(lines_of(command)[1])
+   local pid = tonumber(measure.lines_of(command)[1])
    local deadline = socket.gettime() + 10
    while not socket.connect("127.0.0.1", port) do
       assert(socket.gettime() < deadline, "Dovecot does not start:\n" .. files.text(dir .. "/log"))

@@ -302,6 +302,14 @@ local function delete(session, ids)
    return journal.rewrite(session.file, session.path, first, ranges, size)
 end
 
+-- What a pcall has returned, packed: results, or the error.
+local function pass_on(results)
+   if not results[1] then
+      error(results[2], 0)
+   end
+   return table.unpack(results, 2, results.n)
+end
+
 -- Whoever waited for it may be gone: then the lock stays until it is done.
 local function delete_busy(session, ids)
    local results = table.pack(pcall(delete, session, ids))
@@ -309,10 +317,7 @@ local function delete_busy(session, ids)
    if session.left then
       session.held:release()
    end
-   if not results[1] then
-      error(results[2], 0)
-   end
-   return table.unpack(results, 2, results.n)
+   return pass_on(results)
 end
 
 -- Calls f in a task of its own and waits for it.  What was begun must come to its
@@ -329,10 +334,7 @@ local function apart(f, ...)
       core.pause(pause)
       pause = math.min(pause * 1.5, PAUSE_MOST)
    end
-   if not results[1] then
-      error(results[2], 0)
-   end
-   return table.unpack(results, 2, results.n)
+   return pass_on(results)
 end
 
 -- Delivering ----------------------------------------------------------------

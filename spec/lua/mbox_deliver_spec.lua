@@ -4,7 +4,7 @@ local client = require("support.client")
 local core = require("popd.core")
 local files = require("spec.support.files")
 local fs = require("popd.fs")
-local handle = require("popd.handle")
+local handles = require("support.handles")
 local mbox = require("popd.mbox")
 local mboxdelivery = require("popd.mboxdelivery")
 local popd = require("popd")
@@ -39,24 +39,12 @@ describe("popd.mbox's deliver", function()
       return mbox.new(all)
    end
 
-   local function text_of(h)
-      local pull, close = assert(handle.pull(h))
-      local parts = {}
-      for chunk in pull do
-         parts[#parts + 1] = chunk
-      end
-      if close then
-         close()
-      end
-      return table.concat(parts)
-   end
-
    -- What a session serves.
    local function served(options)
       local storage, found = new(options), {}
       assert(storage.lock("joe"))
       for id = 1, storage.stat("joe") do
-         found[id] = text_of(storage.get("joe", id))
+         found[id] = handles.text(storage.get("joe", id))
          assert.equal(#store.wire(found[id]), storage.size("joe", id))
       end
       storage.unlock("joe")

@@ -2,7 +2,7 @@ local client = require("support.client")
 local core = require("popd.core")
 local files = require("spec.support.files")
 local fs = require("popd.fs")
-local handle = require("popd.handle")
+local handles = require("support.handles")
 local mbox = require("popd.mbox")
 local popd = require("popd")
 local store = require("support.store")
@@ -34,22 +34,10 @@ describe("popd.mbox", function()
       return mbox.new(all)
    end
 
-   local function text_of(h)
-      local pull, close = assert(handle.pull(h))
-      local parts = {}
-      for chunk in pull do
-         parts[#parts + 1] = chunk
-      end
-      if close then
-         close()
-      end
-      return table.concat(parts)
-   end
-
    local function texts(storage)
       local found = {}
       for id = 1, storage.stat("joe") do
-         found[id] = text_of(storage.get("joe", id))
+         found[id] = handles.text(storage.get("joe", id))
       end
       return found
    end
@@ -212,7 +200,7 @@ describe("popd.mbox", function()
                different = different + 1
             end
             assert.equal(100000, different)
-            assert.equal(stored("n77777"), text_of(storage.get("joe", 77777)))
+            assert.equal(stored("n77777"), handles.text(storage.get("joe", 77777)))
          end)
       end)
    end)
@@ -431,7 +419,7 @@ describe("popd.mbox", function()
          local storage = new { lock = { "fcntl" } }
          assert.is_true(storage.lock("joe"))
          for _ = 1, 2 do
-            assert.equal(stored("a"), text_of(storage.get("joe", 1)))
+            assert.equal(stored("a"), handles.text(storage.get("joe", 1)))
             files.text(path)
          end
          local other = files.other_process(([[
@@ -461,7 +449,7 @@ describe("popd.mbox", function()
          session(storage, function()
             files.put(path, files.text(path) .. message("c")) -- by somebody who does not lock
             assert.equal(2, storage.stat("joe"))
-            assert.equal(stored("b"), text_of(storage.get("joe", 2)))
+            assert.equal(stored("b"), handles.text(storage.get("joe", 2)))
             assert.is_true(storage.dele("joe", { 1, 2 }))
          end)
          assert.equal(message("c"), files.text(path))

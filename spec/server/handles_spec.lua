@@ -301,7 +301,7 @@ describe("a handle that fails", function()
       ["a function that raises at once"] = function() return function() error("kaboom") end end,
       ["a function that waits and raises"] = function()
          return function()
-            popd.sleep(0.001)
+            popd.sleep(0)
             error("kaboom")
          end
       end,
