@@ -318,7 +318,7 @@ static bool
 crowd_go(struct crowd *c)
 {
     while (!crowd_done(c)) {
-        if (!crowd_wait(c, c->options->pause ? 1 : 100))
+        if (!crowd_wait(c, c->options->awake ? 0 : c->options->pause ? 1 : 100))
             return false;
         crowd_wake(c);
         if (elapsed(c) > c->options->seconds + PATIENCE) {

@@ -15,6 +15,7 @@ struct crowd_options {
     double seconds;    /* or when this time is up and what runs has ended */
     uint64_t pause;    /* nanoseconds from a reply to the next command, once logged in */
     size_t first;      /* the number of the first user */
+    bool awake;        /* looks for replies without ever sleeping: nobody pays for waking it */
     bool pipeline;     /* all that follows the login is said at once */
     SSL_CTX *tls;      /* borrowed; NULL: plain */
     enum check_mode mode;

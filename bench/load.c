@@ -19,7 +19,7 @@ static const struct option options[] = {
     {"count", 1, NULL, 'n'},    {"seconds", 1, NULL, 's'},  {"repeat", 1, NULL, 'r'},
     {"pipeline", 0, NULL, 'P'}, {"tls", 0, NULL, 't'},      {"ends-only", 0, NULL, 'e'},
     {"without", 1, NULL, 'o'},  {"first", 1, NULL, 'f'},    {"pause-ms", 1, NULL, 'm'},
-    {NULL, 0, NULL, 0},
+    {"awake", 0, NULL, 'a'},    {NULL, 0, NULL, 0},
 };
 
 static int
@@ -28,7 +28,7 @@ usage(void)
     fprintf(stderr, "usage: load --port N --workload " PLAN_NAMES "\n"
                     "    [--connections 1] [--count 1000] [--seconds 60] [--repeat 1]\n"
                     "    [--pipeline] [--tls] [--ends-only] [--without COMMAND]\n"
-                    "    [--first USER] [--pause-ms 0]\n"
+                    "    [--first USER] [--pause-ms 0] [--awake]\n"
                     "Connects to 127.0.0.1 only.  Workloads that rest say 'ready' and hold\n"
                     "their connections until standard input ends.\n");
     return 2;
@@ -73,6 +73,9 @@ take_option(struct request *r, int option, const char *value)
         return true;
     case 'm':
         r->crowd.pause = (uint64_t)number * 1000000;
+        return true;
+    case 'a':
+        r->crowd.awake = true;
         return true;
     case 'P':
         r->crowd.pipeline = true;
