@@ -6,7 +6,10 @@
 #include "errand.h"
 #include "fault.h"
 #include "fs.h"
+#include "job.h"
+#include "latch.h"
 #include "log.h"
+#include "looplua.h"
 #include "maillist.h"
 #include "pair.h"
 #include "reply.h"
@@ -14,13 +17,16 @@
 #include "sandbox.h"
 #include "secret.h"
 #include "server.h"
+#include "signals.h"
 #include "sock.h"
 #include "mboxlua.h"
 #include "spool.h"
 #include "source.h"
+#include "tasklua.h"
 #include "tlslua.h"
 #include "command.h"
 #include "texts.h"
+#include "ward.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -323,7 +329,13 @@ luaopen_popd_core(lua_State *L)
     spool_open(L, &core->tasks, &core->pool);
     mboxlua_open(L, &core->tasks, &core->pool);
     maillist_open(L, &core->tasks, &core->files);
+    tasklua_open(L, &core->tasks);
+    looplua_open(L, &core->tasks);
     await_open(L, &core->tasks);
+    latch_open(L, &core->tasks);
+    job_open(L, &core->tasks);
+    ward_open(L, &core->tasks);
+    signals_open(L, &core->tasks);
     errand_open(L, &core->errands, &core->tasks);
     fault_open(L);
     source_open(L);
