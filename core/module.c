@@ -10,6 +10,7 @@
 #include "latch.h"
 #include "log.h"
 #include "looplua.h"
+#include "lookup.h"
 #include "maillist.h"
 #include "pair.h"
 #include "reply.h"
@@ -325,7 +326,8 @@ luaopen_popd_core(lua_State *L)
     crypto_open(L);
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
-    sock_open(L, &core->tasks, &core->names);
+    sock_open(L);
+    lookup_open(L, &core->tasks, &core->names);
     spool_open(L, &core->tasks, &core->pool);
     mboxlua_open(L, &core->tasks, &core->pool);
     maillist_open(L, &core->tasks, &core->files);
