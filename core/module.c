@@ -11,7 +11,10 @@
 #include "log.h"
 #include "looplua.h"
 #include "lookup.h"
+#include "mailchore.h"
+#include "maillearn.h"
 #include "maillist.h"
+#include "mailread.h"
 #include "pair.h"
 #include "reply.h"
 #include "saslua.h"
@@ -330,7 +333,11 @@ luaopen_popd_core(lua_State *L)
     lookup_open(L, &core->tasks, &core->names);
     spool_open(L, &core->tasks, &core->pool);
     mboxlua_open(L, &core->tasks, &core->pool);
-    maillist_open(L, &core->tasks, &core->files);
+    maillist_open(L);
+    mailread_open(L, &core->tasks, &core->files);
+    maillearn_open(L, &core->tasks, &core->files);
+    mailchore_open(L, &core->tasks, &core->files);
+    lua_setfield(L, -2, "mail");
     tasklua_open(L, &core->tasks);
     looplua_open(L, &core->tasks);
     await_open(L, &core->tasks);
