@@ -1,43 +1,55 @@
 /*
- * maillist - Maildirs for Lua: the messages of one as a userdata, read, counted
- * and followed in threads.
+ * maillist - the messages of a Maildir as Lua has them: a userdata over
+ * mailnames, to be asked and changed.
  *
  * Lua decides what is a message, whose a name is, and what is refused; see
- * lua/popd/maildir.lua, which alone uses this.
+ * lua/popd/maildir.lua, which alone uses this.  How a list comes to be, and what
+ * becomes of it, is done in threads: mailread, maillearn, mailchore.
  */
 #ifndef POPD_MAILLIST_H
 #define POPD_MAILLIST_H
 
-#include "mailnames.h"
-#include "pool.h"
-#include "task.h"
+#include "mailindex.h"
 
-/* Adds the table `mail` to the one on top of the stack.  Numbers count from 1; a
- * file is "new/name" or "cur/name".  [-0, +0, e]
+#include <lua.h>
+
+/* Zeroed, it is closed. */
+struct maillist {
+    struct mailnames *names; /* held */
+    uint32_t *of;            /* ours; rows by another list's numbers, see mailnames_follow; NULL: its own */
+    size_t followed;         /* of `of` */
+    struct mailindex_entry *learned; /* ours */
+    size_t learned_count, room;
+    size_t stale, wrong; /* of the index */
+    uint64_t cost;       /* octets that were read */
+};
+
+/* Pushes the table `mail`, which mailread, maillearn and mailchore add to.
+ * Numbers count from 1; a file is "new/name" or "cur/name".  [-0, +1, e]
  *
- *   scan(dir, { mtime, hide_trashed, since, names_only, patience }) -> list; waits
  *   count(list)                how many messages there are, also #list; nil: that is no list
  *   file(list, n), base(list, n), uid(list, n)
  *   size(list, n)              octets as sent, and as stored; nil: not known
  *   sizes(list), uids(list)    arrays; an unknown size is false
  *   total(list)                the sum as sent; nil: not known
  *   same(list)                 arrays of numbers that share their base; nil: none do
+ *   files_of(list, base)       array of files; of a list of names only
  *   remove(list, numbers)      ascending; the others move up
  *   keep_last(list, n)
  *   arrange(list, numbers)     message i is from then on what numbers[i] was
  *   set_uid(list, n, uid)
- *   measure(list, now or nil, dir, n) -> sent, stored; counts some that follow, too; waits
- *   follow(list, now) -> missing, several   numbers; from then on `now` tells
- *                              files by the list's numbers; waits
- *   files_of(now, base)        array of files
- *   forget(list, n)            what the index says of it is wrong
- *   lessons(list)              how much the index does not know, octets that it cost, entries in
- *                              vain, whether it is wrong
- *   remember(list, dir)        tells the index, some time
- *   sweep(dir, seconds)        removes files that nobody has used for so long, some time
  *   close(list)                gives its memory back; what is lent stays
  */
-void maillist_open(lua_State *L, struct tasks *tasks, struct pool *pool);
+void maillist_open(lua_State *L);
+
+/* Pushes a list that is closed until it gets names.  [-0, +1, e] */
+struct maillist *maillist_push(lua_State *L);
+
+/* The list at an index, which is not closed; or raises. */
+struct maillist *maillist_check(lua_State *L, int arg);
+
+/* A message's row, 0 and up, by its number at an index; raises where there is none. */
+size_t maillist_check_number(lua_State *L, int arg, size_t count);
 
 /* The list at an index, or NULL.  Lent, its names stay as they are. */
 struct mailnames *maillist_lend(lua_State *L, int index);

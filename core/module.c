@@ -6,21 +6,31 @@
 #include "errand.h"
 #include "fault.h"
 #include "fs.h"
+#include "job.h"
+#include "latch.h"
 #include "log.h"
+#include "looplua.h"
+#include "lookup.h"
+#include "mailchore.h"
+#include "maillearn.h"
 #include "maillist.h"
+#include "mailread.h"
 #include "pair.h"
 #include "reply.h"
 #include "saslua.h"
 #include "sandbox.h"
 #include "secret.h"
 #include "server.h"
+#include "signals.h"
 #include "sock.h"
 #include "mboxlua.h"
 #include "spool.h"
 #include "source.h"
+#include "tasklua.h"
 #include "tlslua.h"
 #include "command.h"
 #include "texts.h"
+#include "ward.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -319,11 +329,22 @@ luaopen_popd_core(lua_State *L)
     crypto_open(L);
     saslua_open(L);
     secret_open(L, &core->tasks, &core->pool);
-    sock_open(L, &core->tasks, &core->names);
+    sock_open(L);
+    lookup_open(L, &core->tasks, &core->names);
     spool_open(L, &core->tasks, &core->pool);
     mboxlua_open(L, &core->tasks, &core->pool);
-    maillist_open(L, &core->tasks, &core->files);
+    maillist_open(L);
+    mailread_open(L, &core->tasks, &core->files);
+    maillearn_open(L, &core->tasks, &core->files);
+    mailchore_open(L, &core->tasks, &core->files);
+    lua_setfield(L, -2, "mail");
+    tasklua_open(L, &core->tasks);
+    looplua_open(L, &core->tasks);
     await_open(L, &core->tasks);
+    latch_open(L, &core->tasks);
+    job_open(L, &core->tasks);
+    ward_open(L, &core->tasks);
+    signals_open(L, &core->tasks);
     errand_open(L, &core->errands, &core->tasks);
     fault_open(L);
     source_open(L);

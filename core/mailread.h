@@ -1,0 +1,19 @@
+/*
+ * mailread - a Maildir's list for Lua, read in threads: at first, and again once
+ * files have moved.
+ */
+#ifndef POPD_MAILREAD_H
+#define POPD_MAILREAD_H
+
+#include "pool.h"
+#include "task.h"
+
+/* Adds to the table `mail` on top of the stack (see maillist.h).  [-0, +0, e]
+ *
+ *   scan(dir, { mtime, hide_trashed, since, names_only, patience }) -> list; waits
+ *   follow(list, now) -> missing, several   numbers; from then on `now` tells
+ *                              files by the list's numbers; waits
+ */
+void mailread_open(lua_State *L, struct tasks *tasks, struct pool *pool);
+
+#endif
