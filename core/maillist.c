@@ -1,8 +1,10 @@
 #include "maillist.h"
 
 #include "class.h"
+#include "source.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +136,33 @@ l_size(lua_State *L)
     lua_pushinteger(L, (lua_Integer)mailsize_sent(row->size));
     lua_pushinteger(L, (lua_Integer)mailsize_stored(row->size));
     return 2;
+}
+
+/* dir/sub/name; false: there is no room for it. */
+static bool
+write_path(char path[PATH_MAX], const char *dir, size_t len, const struct mailnames *m,
+           const struct mailname *row)
+{
+    const char *sub = row->flags & MAILNAME_CUR ? "/cur/" : "/new/";
+
+    if (len + strlen(sub) + row->len >= PATH_MAX)
+        return false;
+    memcpy(path, dir, len);
+    memcpy(path + len, sub, strlen(sub));
+    memcpy(path + len + strlen(sub), mailname_text(m, row), row->len + 1u);
+    return true;
+}
+
+static int
+l_open(lua_State *L)
+{
+    const struct mailname *row = check_row(L);
+    size_t len;
+    const char *dir = luaL_checklstring(L, 3, &len);
+    char path[PATH_MAX];
+
+    return mailname_is_known(row) && write_path(path, dir, len, maillist_check(L, 1)->names, row) &&
+           source_push_file(L, path, mailsize_stored(row->size));
 }
 
 static int
@@ -322,7 +351,8 @@ maillist_open(lua_State *L)
         {"count", l_count},     {"file", l_file},         {"base", l_base},     {"uid", l_uid},
         {"size", l_size},       {"sizes", l_sizes},       {"uids", l_uids},     {"total", l_total},
         {"same", l_same},       {"files_of", l_files_of}, {"remove", l_remove}, {"keep_last", l_keep_last},
-        {"arrange", l_arrange}, {"set_uid", l_set_uid},   {"close", l_close},   {NULL, NULL},
+        {"arrange", l_arrange}, {"set_uid", l_set_uid},   {"open", l_open},     {"close", l_close},
+        {NULL, NULL},
     };
 
     class_new(L, LIST, NULL, l_close);

@@ -29,6 +29,8 @@ struct maillist {
  *
  *   count(list)                how many messages there are, also #list; nil: that is no list
  *   file(list, n), base(list, n), uid(list, n)
+ *   open(list, n, dir)         the source of a message that is as it was listed, below dir; nil: it is
+ *                              not, or its size is not known
  *   size(list, n)              octets as sent, and as stored; nil: not known
  *   sizes(list), uids(list)    arrays; an unknown size is false
  *   total(list)                the sum as sent; nil: not known

@@ -125,6 +125,18 @@ l_file(lua_State *L)
     return 2;
 }
 
+bool
+source_push_file(lua_State *L, const char *path, uint64_t octets)
+{
+    struct source *s = new_source(L);
+
+    if (!open_range(s, path, 0, true, 0, O_NOFOLLOW) && s->left == octets)
+        return true;
+    source_close(s);
+    lua_pop(L, 1);
+    return false;
+}
+
 static int
 l_pull(lua_State *L)
 {

@@ -30,6 +30,10 @@ struct source;
  * error.  [-0, +0, e] */
 void source_open(lua_State *L);
 
+/* Pushes the source of a file, if it is a regular one of just so many octets and
+ * no symbolic link; else nothing: false.  [-0, +0|1, m] */
+bool source_push_file(lua_State *L, const char *path, uint64_t octets);
+
 /* Takes hold of the source at an index: it lives until source_drop, which also
  * closes its file.  NULL: there is none.  [-0, +0, e] */
 struct source *source_hold(lua_State *L, int index);

@@ -10,6 +10,7 @@ local core = require("popd.core")
 local forms = require("popd.forms")
 local handle = require("popd.handle")
 local holders = require("popd.holders")
+local lists = require("popd.lists")
 local login = require("popd.login")
 
 local ask, fault, is_fault, wrong = ask_module.ask, ask_module.fault, ask_module.is_fault, ask_module.wrong
@@ -273,7 +274,11 @@ function backend.steps(site)
    function steps.message(conn, id, lines)
       local st = core.conn_private(conn)
       local storage, name = st.storage, "storage.get"
-      local h
+      local open = not (lines and storage.top) and lists.of(storage.get)
+      local h = open and open(st.mbox, id)
+      if h then
+         return h
+      end
       if lines and storage.top then
          name = "storage.top"
          h = ask(conn, name, storage.top, st.mbox, id, lines, conn)

@@ -1,23 +1,24 @@
---- Storages that can hand the core a list (see `core.mail`) in place of what
--- their `scan` returns: by that function, so that one that is wrapped by a script is
--- called as it is.
+--- What a storage of our own has for the core in place of what its functions return to
+-- everybody: by the function, so that one that is wrapped by a script is called as it is.
 -- @module popd.lists
 local lists = {}
 
-local by_scan = setmetatable({}, { __mode = "k" })
+local by_function = setmetatable({}, { __mode = "k" })
 
---- Makes a storage's `scan` one for which there is a list.
--- @func scan
--- @func list called with an mbox: the list, which has what `scan` would return
-function lists.offer(scan, list)
-   by_scan[scan] = list
+--- Offers something better for a function of a storage.
+-- @func f its `scan`, or its `get`
+-- @func better for `scan`: called with an mbox, the list (see `core.mail`) which has what `scan` would return; for
+-- `get`: called with an mbox and an id, the message's source (see `core.source_file`), or nil: `get` knows better. It
+-- neither waits nor raises
+function lists.offer(f, better)
+   by_function[f] = better
 end
 
---- What is offered for a `scan`.
--- @func scan
+--- What is offered for a function.
+-- @func f
 -- @treturn function or nil
-function lists.of(scan)
-   return by_scan[scan]
+function lists.of(f)
+   return by_function[f]
 end
 
 return lists

@@ -878,6 +878,11 @@ function maildir.new(options)
       return nil
    end
 
+   lists.offer(storage.get, function(mbox, id)
+      local session = session_of(mbox)
+      return not session.now and mail.open(session.list, id, session.dir) or nil
+   end)
+
    --- A message's unique-id.
    -- @string mbox
    -- @int id
