@@ -1,6 +1,5 @@
 #include "command.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -239,20 +238,35 @@ show_keyword(struct slice keyword, char *text)
     text[n] = '\0';
 }
 
+/* " number" behind a text; returns its end. */
+static char *
+show_number(char *end, uint64_t number)
+{
+    *end++ = ' ';
+    end += slice_decimal(end, number);
+    *end = '\0';
+    return end;
+}
+
 /* Of the arguments a name comes first, where there is one; then all is said. */
 void
 command_show(const struct command *c, bool bare, char text[COMMAND_SHOWN])
 {
     const char *verb = verb_name(c->verb);
+    char *end;
 
-    if (!verb)
+    if (!verb) {
         show_keyword(c->keyword, text);
-    else if (bare || !c->good || c->verb == VERB_AUTH || (!c->name.at && !c->number))
-        snprintf(text, COMMAND_SHOWN, "%s", verb);
-    else if (c->name.at)
-        snprintf(text, COMMAND_SHOWN, "%s %.*s", verb, (int)c->name.len, c->name.at);
-    else if (c->verb == VERB_TOP)
-        snprintf(text, COMMAND_SHOWN, "%s %" PRIu64 " %" PRIu64, verb, c->number, c->lines);
-    else
-        snprintf(text, COMMAND_SHOWN, "%s %" PRIu64, verb, c->number);
+        return;
+    }
+    end = stpcpy(text, verb);
+    if (bare || !c->good || c->verb == VERB_AUTH || (!c->name.at && !c->number))
+        return;
+    if (c->name.at) {
+        snprintf(end, (size_t)(text + COMMAND_SHOWN - end), " %.*s", (int)c->name.len, c->name.at);
+        return;
+    }
+    end = show_number(end, c->number);
+    if (c->verb == VERB_TOP)
+        show_number(end, c->lines);
 }

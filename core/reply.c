@@ -1,9 +1,10 @@
 #include "reply.h"
 
+#include "slice.h"
+
 #include <string.h>
 
 #define CODE_MAX 64
-#define DECIMAL_MAX 20 /* digits of the greatest uint64_t */
 
 static bool
 is_control(char c)
@@ -173,32 +174,16 @@ reply_line(struct buf *out, const char *text, size_t len)
     return faults;
 }
 
-/* Writes a number; returns how many digits it has.  Not printf: a list may have
- * a hundred thousand of them. */
-static size_t
-write_decimal(char *to, uint64_t number)
-{
-    char digits[DECIMAL_MAX];
-    size_t at = sizeof digits;
-
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    memcpy(to, digits + at, sizeof digits - at);
-    return sizeof digits - at;
-}
-
-/* In one go, for the same reason. */
+/* In one go: a list may have a hundred thousand of them. */
 void
 reply_item(struct buf *out, uint64_t number, const char *value, size_t len)
 {
-    char *to = buf_reserve(out, DECIMAL_MAX + len + 3);
+    char *to = buf_reserve(out, SLICE_DECIMAL + len + 3);
     size_t n;
 
     if (!to)
         return;
-    n = write_decimal(to, number);
+    n = slice_decimal(to, number);
     to[n++] = ' ';
     copy_clean(to + n, value, len);
     n += len;
@@ -210,9 +195,9 @@ reply_item(struct buf *out, uint64_t number, const char *value, size_t len)
 void
 reply_pair(struct buf *out, uint64_t number, uint64_t value)
 {
-    char digits[DECIMAL_MAX];
+    char digits[SLICE_DECIMAL];
 
-    reply_item(out, number, digits, write_decimal(digits, value));
+    reply_item(out, number, digits, slice_decimal(digits, value));
 }
 
 void

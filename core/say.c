@@ -2,7 +2,6 @@
 
 #include "reply.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,13 +66,9 @@ say_temporary(const struct session *s, const char *english, struct buf *out)
 enum need
 say_numbers(const struct session *s, const char *english, uint64_t first, uint64_t second, struct buf *out)
 {
-    char words[SAY_WORDS], a[24], b[24];
-    struct slice values[2];
+    char words[SAY_WORDS], a[SLICE_DECIMAL], b[SLICE_DECIMAL];
+    const struct slice values[2] = {{a, slice_decimal(a, first)}, {b, slice_decimal(b, second)}};
 
-    snprintf(a, sizeof a, "%" PRIu64, first);
-    snprintf(b, sizeof b, "%" PRIu64, second);
-    values[0] = texts_slice(a);
-    values[1] = texts_slice(b);
     say_line(true, NULL, say_fill(s, english, values, 2, words), out);
     return NEED_LINE;
 }

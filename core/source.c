@@ -19,6 +19,7 @@ struct source {
     uint64_t at, left; /* of a file */
     const char *bytes; /* in the string VALUE_CHUNK */
     size_t len;
+    int ref;     /* of whoever holds it; LUA_NOREF: nobody does */
     bool pulls;  /* VALUE_PULL is asked when the chunk is used up */
     bool closes; /* VALUE_CLOSE was not taken yet */
 };
@@ -28,7 +29,7 @@ new_source(lua_State *L)
 {
     struct source *s = lua_newuserdatauv(L, sizeof *s, VALUE_COUNT);
 
-    *s = (struct source){.fd = -1};
+    *s = (struct source){.fd = -1, .ref = LUA_NOREF};
     luaL_setmetatable(L, SOURCE);
     return s;
 }
@@ -49,7 +50,7 @@ source_hold(lua_State *L, int index)
     if (!s)
         return NULL;
     lua_pushvalue(L, index);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    s->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return s;
 }
 
@@ -57,8 +58,8 @@ void
 source_drop(lua_State *L, struct source *s)
 {
     source_close(s);
-    lua_pushnil(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->ref);
+    s->ref = LUA_NOREF;
 }
 
 static int
@@ -193,7 +194,7 @@ source_next(struct source *s, char *room, size_t n, const char **bytes, size_t *
 static void
 push_value(lua_State *L, struct source *s, int which)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->ref);
     lua_getiuservalue(L, -1, which);
     lua_remove(L, -2);
 }
@@ -213,7 +214,7 @@ source_feed(lua_State *L, struct source *s)
     s->bytes = bytes;
     s->len = len;
     s->pulls = bytes != NULL;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->ref);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, VALUE_CHUNK);
     lua_pop(L, 1);
