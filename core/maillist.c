@@ -279,12 +279,14 @@ l_files_of(lua_State *L)
 
 /* Changing it --------------------------------------------------------------- */
 
+/* What is changed is not what is on the disk any more. */
 static struct maillist *
 check_open(lua_State *L)
 {
     struct maillist *l = maillist_check(L, 1);
 
     luaL_argcheck(L, !l->names->lent, 1, "the session has begun");
+    l->stamp = 0;
     return l;
 }
 

@@ -21,6 +21,7 @@ struct maillist {
     struct mailindex_entry *learned; /* ours */
     size_t learned_count, room;
     size_t stale, wrong; /* of the index */
+    uint64_t stamp;      /* of the Maildir that it is all of, see mailscan_stamp; 0: it is not */
     uint64_t cost;       /* octets that were read */
 };
 

@@ -53,6 +53,7 @@ take_scan(struct maillist *l, struct mailscan *s)
         .room = s->learned_count,
         .stale = s->stale,
         .wrong = s->wrong,
+        .stamp = s->stamp,
     };
     if (s->names_only || knows_all(l->names)) {
         free(l->names->inodes);
@@ -128,6 +129,36 @@ l_scan(lua_State *L)
     if (!s->scan.dir)
         return luaL_error(L, "out of memory");
     return offload_run(L, &s->off, "popd.maildir");
+}
+
+/* Keeping ------------------------------------------------------------------- */
+
+/* keep(list) -> octets that it takes; nil: what it tells may not be told again */
+static int
+l_keep(lua_State *L)
+{
+    struct maillist *l = maillist_check(L, 1);
+    struct mailnames *m = l->names;
+
+    if (l->stamp == 0 || l->wrong > 0 || !knows_all(m))
+        return 0;
+    free(l->learned);
+    free(l->of);
+    free(m->inodes); /* they tell files that are to be counted */
+    m->inodes = NULL;
+    *l = (struct maillist){.names = l->names, .stamp = l->stamp};
+    lua_pushinteger(L, (lua_Integer)(sizeof *m + m->room * sizeof *m->rows + m->text.cap));
+    return 1;
+}
+
+/* is_current(list, dir): nothing came, went or was renamed since */
+static int
+l_is_current(lua_State *L)
+{
+    const struct maillist *l = maillist_check(L, 1);
+
+    lua_pushboolean(L, l->stamp != 0 && mailscan_stamp(fs_check_path(L, 2)) == l->stamp);
+    return 1;
 }
 
 /* follow -------------------------------------------------------------------- */
@@ -227,7 +258,8 @@ l_follow(lua_State *L)
 void
 mailread_open(lua_State *L, struct tasks *tasks, struct pool *pool)
 {
-    static const luaL_Reg functions[] = {{"scan", l_scan}, {"follow", l_follow}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"scan", l_scan}, {"keep", l_keep}, {"is_current", l_is_current}, {"follow", l_follow}, {NULL, NULL}};
 
     class_new(L, SCAN, NULL, l_scan_gc);
     class_new(L, FOLLOW, NULL, l_follow_gc);

@@ -11,6 +11,9 @@
 /* Adds to the table `mail` on top of the stack (see maillist.h).  [-0, +0, e]
  *
  *   scan(dir, { mtime, hide_trashed, since, names_only, patience }) -> list; waits
+ *   keep(list) -> octets       that it takes; nil: another session must not have it, since it was
+ *                              changed, lacks a size, or could be old without anybody seeing it
+ *   is_current(list, dir)      nothing came, went or was renamed there since it was read
  *   follow(list, now) -> missing, several   numbers; from then on `now` tells
  *                              files by the list's numbers; waits
  */

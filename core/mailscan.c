@@ -5,10 +5,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,8 +27,9 @@
 /* A Maildir that is being read. */
 struct reading {
     struct mailscan *scan;
-    DIR *dirs[2];     /* ours: new, cur; NULL: there is none */
-    struct buf index; /* ours: the file */
+    DIR *dirs[2];         /* ours: new, cur; NULL: there is none */
+    struct stat stats[2]; /* of these, before they were read */
+    struct buf index;     /* ours: the file */
     const struct mailindex_entry
         *again[MAILSCAN_AGAIN]; /* in `index`: of the rows that are looked at again */
     size_t first;               /* of them; the last row is followed by the first */
@@ -118,16 +122,15 @@ read_names(struct mailscan *s, DIR *dir, bool cur)
 /* A big directory tells by its own size how much text comes: reserved at once,
  * and in big pages, it costs a tenth of a login less. */
 static void
-expect_names(struct mailscan *s, DIR *dir)
+expect_names(struct mailscan *s, off_t size)
 {
     const uintptr_t page = 4096;
     uintptr_t from, to;
-    struct stat st;
 
-    if (fstat(dirfd(dir), &st) != 0 || st.st_size < BIG_LEAST || st.st_size > BIG_MOST)
+    if (size < BIG_LEAST || size > BIG_MOST)
         return;
-    from = (uintptr_t)buf_reserve(&s->names->text, (size_t)st.st_size);
-    to = (from + (size_t)st.st_size) & ~(page - 1);
+    from = (uintptr_t)buf_reserve(&s->names->text, (size_t)size);
+    to = (from + (size_t)size) & ~(page - 1);
     from = (from + page - 1) & ~(page - 1);
     if (from)
         madvise((void *)from, to - from, MADV_HUGEPAGE);
@@ -143,7 +146,8 @@ read_sub(struct reading *r, int i)
 
     r->dirs[i] = path ? opendir(path) : NULL;
     if (r->dirs[i]) {
-        expect_names(s, r->dirs[i]);
+        if (fstat(dirfd(r->dirs[i]), &r->stats[i]) == 0)
+            expect_names(s, r->stats[i].st_size);
         s->code = read_names(s, r->dirs[i], i == 1);
     } else if (!path || errno != ENOENT)
         s->code = errno;
@@ -151,6 +155,78 @@ read_sub(struct reading *r, int i)
     if (s->code && s->code != ENOMEM)
         s->failed = subs[i];
     return s->code == 0;
+}
+
+/* Stamps -------------------------------------------------------------------- */
+
+/* Seconds that no file system's clock takes for one tick. */
+#define TICK 2
+
+/* File systems of this machine alone (ZFS has its number from itself): the time
+ * of a directory's last change is by our clock, and seen at once. */
+static bool
+is_local(int fd)
+{
+    static const uint32_t local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,
+                                     F2FS_SUPER_MAGIC, TMPFS_MAGIC,     OVERLAYFS_SUPER_MAGIC,
+                                     0x2fc12fc1};
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++)
+        if ((uint32_t)fs.f_type == local[i])
+            return true;
+    return false;
+}
+
+/* Never 0. */
+static uint64_t
+mix(uint64_t sum, uint64_t more)
+{
+    sum = (sum ^ more) * 0x9e3779b97f4a7c15;
+    return (sum ^ (sum >> 29)) | 1;
+}
+
+/* By the time of change, not of modification: that one anybody can set back. */
+static uint64_t
+stamp_of(const struct stat stats[2])
+{
+    uint64_t sum = 1;
+
+    for (int i = 0; i < 2; i++) {
+        sum = mix(sum, (uint64_t)stats[i].st_dev);
+        sum = mix(sum, (uint64_t)stats[i].st_ino);
+        sum = mix(sum, (uint64_t)nanoseconds(&stats[i].st_ctim));
+    }
+    return sum;
+}
+
+uint64_t
+mailscan_stamp(const char *dir)
+{
+    struct stat stats[2];
+
+    for (int i = 0; i < 2; i++) {
+        char path[PATH_MAX];
+
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, subs[i]) >= sizeof path ||
+            stat(path, &stats[i]) != 0)
+            return 0;
+    }
+    return stamp_of(stats);
+}
+
+/* A change in the tick of the last one, which was before the reading, could have the same time. */
+static uint64_t
+lasting_stamp(const struct reading *r, time_t begun)
+{
+    if (r->scan->by_mtime || r->scan->since || r->scan->names_only)
+        return 0;
+    for (int i = 0; i < 2; i++)
+        if (!r->dirs[i] || r->stats[i].st_ctim.tv_sec > begun - TICK || !is_local(dirfd(r->dirs[i])))
+            return 0;
+    return stamp_of(r->stats);
 }
 
 /* What the index knows ------------------------------------------------------ */
@@ -344,9 +420,11 @@ static bool
 read_all(struct reading *r)
 {
     struct mailscan *s = r->scan;
+    time_t begun = time(NULL);
 
     if (!read_sub(r, 0) || !read_sub(r, 1))
         return false;
+    s->stamp = lasting_stamp(r, begun);
     s->names->keys = mailnames_sort(s->names);
     if (!s->names->keys) {
         s->code = ENOMEM;

@@ -36,12 +36,18 @@ struct mailscan {
     const char *failed;              /* "new" or "cur", which could not be read; NULL: another failure */
     struct mailindex_entry *learned; /* ours: what the index does not know yet */
     size_t learned_count;
-    size_t stale; /* entries of the index that are nobody's */
-    size_t wrong; /* of what the index says */
+    size_t stale;   /* entries of the index that are nobody's */
+    size_t wrong;   /* of what the index says */
+    uint64_t stamp; /* mailscan_stamp when it was read; 0: as long as that stays so another reading
+                       could find something else */
 };
 
 void mailscan_run(struct mailscan *s);
 void mailscan_clear(struct mailscan *s);
+
+/* What `new` and `cur` are now, in one number: each name that comes, goes or changes
+ * makes it another.  0: it cannot be told. */
+uint64_t mailscan_stamp(const char *dir);
 
 /* Brings the index up to date with what was learned, which it sorts.  A Maildir
  * that takes none (read-only, full, no tmp) has none. */

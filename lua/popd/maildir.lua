@@ -23,6 +23,7 @@ local fs = require("popd.fs")
 local lists = require("popd.lists")
 local locks = require("popd.lock")
 local roots = require("popd.root")
+local shelf = require("popd.shelf")
 local uidl = require("popd.uidl")
 
 local mail = core.mail
@@ -188,7 +189,9 @@ end
 -- it is not shown.
 local function narrow(session, dropped, newest)
    table.sort(dropped)
-   mail.remove(session.list, dropped)
+   if dropped[1] then
+      mail.remove(session.list, dropped)
+   end
    local hidden = newest and math.max(0, mail.count(session.list) - newest) or 0
    if hidden > 0 then
       mail.keep_last(session.list, newest)
@@ -216,7 +219,13 @@ local function arrange(session, known)
    end
 end
 
--- Fixes the session's messages, and their order.
+-- Takes the list of the session before, if there is one and nothing has changed since.
+local function reopen(session)
+   session.list, session.since = shelf.take(session.key, session.dir)
+   return session.list ~= nil
+end
+
+-- Reads the Maildir: fixes the session's messages, and their order.
 local function open(session, options, known)
    local list, err = mail.scan(session.dir, {
       mtime = options.order == "mtime",
@@ -375,15 +384,15 @@ local function with_path(session, id, f)
    return nil, ("%s: renamed again and again"):format(file_of(session, id))
 end
 
--- Gives the messages their unique-ids: where these are the names, a list has
--- them already, but for twins.
-local function identify_all(session, known, scheme)
-   if scheme:is_plain(session.dir) then
-      for id, twin in pairs(session.twins) do
-         mail.set_uid(session.list, id, fs.sha256(mail.base(session.list, id) .. "\0" .. twin))
-      end
-      return
+-- Where the unique-ids are the names, a list has them already, but for twins.
+local function identify_twins(session)
+   for id, twin in pairs(session.twins) do
+      mail.set_uid(session.list, id, fs.sha256(mail.base(session.list, id) .. "\0" .. twin))
    end
+end
+
+-- Gives the messages their unique-ids.
+local function identify_all(session, known, scheme)
    local names = names_of(session)
    local ids = known:ids(names, function(id)
       return with_path(session, id, fs.read)
@@ -439,7 +448,12 @@ local function remember(session)
 end
 
 local function close(session)
-   mail.close(session.list)
+   local gone = rawget(session, "gone")
+   if session.key and not (gone and next(gone)) then
+      shelf.put(session.key, session.list, session.since)
+   else
+      mail.close(session.list)
+   end
    if session.now then
       mail.close(session.now)
    end
@@ -688,8 +702,29 @@ function maildir.new(options)
       end
    end
 
+   -- What a list of the shelf is found by. How many are shown may differ between storages, and what is shown
+   -- by their age changes with time.
+   local is_kept = not (options.newest or options.days or options.order == "mtime")
+   local marks = options.dele == "flag" and "\0T" or ""
+
+   -- Where the unique-ids are the names.
+   local function prepare_plain(session)
+      session.key = is_kept and session.dir .. marks or nil
+      if session.key and reopen(session) then
+         return true
+      end
+      local ok, err = open(session, options, {})
+      if ok then
+         identify_twins(session)
+      end
+      return ok, err
+   end
+
    -- Fixes the session's messages, their order and their unique-ids.
    local function prepare(session, mbox)
+      if scheme:is_plain(session.dir) then
+         return prepare_plain(session)
+      end
       local file, known, ok, err
       if list_path then
          file, err = roots.expand(list_path, mbox)
