@@ -29,6 +29,12 @@ log_set_least(enum log_level level)
     atomic_store(&least, (int)level);
 }
 
+bool
+log_wants(enum log_level level)
+{
+    return (int)level >= atomic_load(&least) && level < LOG_NONE;
+}
+
 void
 log_set_sink(void (*sink)(void *, enum log_level, const char *, size_t), void *owner)
 {
@@ -143,7 +149,7 @@ log_pairs(enum log_level level, const char *text, size_t len, const struct log_p
 {
     struct buf line = {0};
 
-    if ((int)level < atomic_load(&least) || level >= LOG_NONE)
+    if (!log_wants(level))
         return;
     add_time(&line);
     buf_printf(&line, " %s ", names[level]);

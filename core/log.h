@@ -9,6 +9,7 @@
 #ifndef POPD_LOG_H
 #define POPD_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_NONE };
@@ -30,6 +31,9 @@ void log_pairs(enum log_level level, const char *text, size_t len, const struct 
 
 /* Events below are dropped, in all threads.  LOG_WARNING at first. */
 void log_set_least(enum log_level level);
+
+/* Whether an event of this level is not dropped: to spare its making. */
+bool log_wants(enum log_level level);
 
 /* Where this thread's lines go: sink(owner, level, line, length), without a line
  * end; NULL: standard error.  The sink must not raise. */

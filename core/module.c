@@ -161,6 +161,8 @@ l_log(lua_State *L)
     size_t len, n;
     const char *text = luaL_checklstring(L, 2, &len);
 
+    if (!log_wants((enum log_level)level))
+        return 0;
     lua_settop(L, 3);
     lua_newtable(L);
     n = take_fields(L, pairs);
