@@ -166,6 +166,12 @@ end_message(struct conn *c)
     return true;
 }
 
+static void
+on_fetched(void *owner)
+{
+    conn_wake(owner);
+}
+
 bool
 conn_send(struct conn *c)
 {
@@ -181,6 +187,8 @@ conn_send(struct conn *c)
     switch (source_next(c->source, c->host->piece, CONN_PIECE, &bytes, &got, &why)) {
     case SOURCE_BYTES:
         return feed(c, bytes, got);
+    case SOURCE_AWAY: /* the disk's time is not the others' */
+        return !source_fetch(c->source, c->host->files, CONN_PIECE, on_fetched, c);
     case SOURCE_END:
         return end_message(c);
     case SOURCE_PULL:

@@ -101,6 +101,7 @@ new_core(lua_State *L)
     pool_init(&core->files, &core->loop, 0); /* short work, mostly the kernel's */
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
+    core->servers.files = &core->files;
     return core;
 }
 

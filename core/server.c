@@ -389,8 +389,12 @@ l_new(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     s = lua_newuserdatauv(L, sizeof *s, 1);
     *s = (struct server){.common = common};
-    s->host = (struct conn_host){
-        .loop = common->loop, .tasks = common->tasks, .admit = admit, .gone = gone, .owner = s};
+    s->host = (struct conn_host){.loop = common->loop,
+                                 .tasks = common->tasks,
+                                 .files = common->files,
+                                 .admit = admit,
+                                 .gone = gone,
+                                 .owner = s};
     s->host.limits.callback.ours = true;
     alarm_init(&s->pause, common->loop, resume, s);
     luaL_setmetatable(L, SERVER);

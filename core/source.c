@@ -1,11 +1,15 @@
 #include "source.h"
 
+#include "disk.h"
+#include "fetch.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SOURCE "popd.source"
@@ -15,9 +19,12 @@
 enum { VALUE_CHUNK = 1, VALUE_PULL, VALUE_CLOSE, VALUE_COUNT = 3 };
 
 struct source {
-    int fd;            /* ours; -1: not a file */
-    uint64_t at, left; /* of a file */
-    const char *bytes; /* in the string VALUE_CHUNK */
+    int fd;              /* ours; -1: not a file */
+    uint64_t at, left;   /* of a file */
+    bool waits;          /* it is read as read(2) does */
+    struct fetch *fetch; /* ours; NULL: nothing of the file is on its way */
+    bool used;           /* what it brought was handed out: it goes at the next call */
+    const char *bytes;   /* in the string VALUE_CHUNK */
     size_t len;
     int ref;     /* of whoever holds it; LUA_NOREF: nobody does */
     bool pulls;  /* VALUE_PULL is asked when the chunk is used up */
@@ -40,6 +47,8 @@ source_close(struct source *s)
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
+    fetch_drop(s->fetch);
+    s->fetch = NULL;
 }
 
 struct source *
@@ -154,34 +163,81 @@ l_pull(lua_State *L)
     return 1;
 }
 
-static enum source_status
-next_of_file(struct source *s, char *room, size_t n, size_t *got, const char **why)
+static size_t
+wanted(const struct source *s, size_t n)
 {
-    size_t want = s->left < n ? (size_t)s->left : n;
+    return s->left < n ? (size_t)s->left : n;
+}
+
+/* Where the file system cannot tell what is in memory it has to be waited for. */
+static ssize_t
+read_file(struct source *s, char *room, size_t n)
+{
+    struct iovec piece = {room, wanted(s, n)};
+    ssize_t r = -1;
+
+    if (!s->waits)
+        r = preadv2(s->fd, &piece, 1, (off_t)s->at, RWF_NOWAIT);
+    if (r < 0 && (s->waits || (errno != EAGAIN && errno != EINTR))) {
+        s->waits = true;
+        r = disk_read_at(s->fd, room, piece.iov_len, s->at);
+    }
+    return r;
+}
+
+/* In memory, read in a thread before, or neither: -1 and EAGAIN. */
+static ssize_t
+read_or_take(struct source *s, char *room, size_t n, const char **bytes)
+{
+    *bytes = room;
+    if (!s->fetch)
+        return read_file(s, room, n);
+    if (fetch_is_over(s->fetch))
+        return fetch_result(s->fetch, bytes);
+    errno = EAGAIN;
+    return -1;
+}
+
+static enum source_status
+next_of_file(struct source *s, char *room, size_t n, const char **bytes, size_t *got, const char **why)
+{
     ssize_t r;
 
-    if (want == 0)
+    if (s->used) {
+        fetch_drop(s->fetch);
+        s->fetch = NULL;
+    }
+    s->used = false;
+    if (s->left == 0)
         return SOURCE_END;
-    do
-        r = pread(s->fd, room, want, (off_t)s->at);
-    while (r < 0 && errno == EINTR);
+    r = read_or_take(s, room, n, bytes);
+    if (r < 0 && (errno == EAGAIN || errno == EINTR))
+        return SOURCE_AWAY;
     if (r <= 0) {
         *why = r < 0 ? strerror(errno) : "the file became shorter while it was read";
         return SOURCE_FAILED;
     }
+    s->used = s->fetch != NULL;
     *got = (size_t)r;
     s->at += (size_t)r;
     s->left -= (size_t)r;
     return SOURCE_BYTES;
 }
 
+bool
+source_fetch(struct source *s, struct pool *pool, size_t n, void (*ready)(void *owner), void *owner)
+{
+    if (!s->fetch)
+        s->fetch = fetch_start(pool, s->fd, s->at, wanted(s, n), ready, owner);
+    s->waits = s->waits || !s->fetch;
+    return s->fetch != NULL;
+}
+
 enum source_status
 source_next(struct source *s, char *room, size_t n, const char **bytes, size_t *got, const char **why)
 {
-    if (s->fd >= 0) {
-        *bytes = room;
-        return next_of_file(s, room, n, got, why);
-    }
+    if (s->fd >= 0)
+        return next_of_file(s, room, n, bytes, got, why);
     if (s->len == 0)
         return s->pulls ? SOURCE_PULL : SOURCE_END;
     *got = s->len < n ? s->len : n;
@@ -233,7 +289,7 @@ source_push_close(lua_State *L, struct source *s)
     push_value(L, s, VALUE_CLOSE);
 }
 
-/* read(source) for Lua: "" where the caller is to pull. */
+/* read(source) for Lua: "" where the caller is to pull.  It waits. */
 static int
 l_read(lua_State *L)
 {
@@ -243,10 +299,12 @@ l_read(lua_State *L)
     size_t got = 0;
     char *room = luaL_buffinitsize(L, &b, READ_ROOM);
 
+    s->waits = true;
     switch (source_next(s, room, READ_ROOM, &bytes, &got, &why)) {
     case SOURCE_BYTES:
         lua_pushlstring(L, bytes, got);
         return 1;
+    case SOURCE_AWAY: /* a signal came between */
     case SOURCE_PULL:
         lua_pushliteral(L, "");
         return 1;

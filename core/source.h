@@ -9,13 +9,16 @@
 #ifndef POPD_SOURCE_H
 #define POPD_SOURCE_H
 
+#include "pool.h"
+
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum source_status {
-    SOURCE_BYTES, /* *bytes, *n: some of the message */
+    SOURCE_BYTES, /* *bytes, *n: some of the message, there until the next call */
+    SOURCE_AWAY,  /* they are not in memory: source_fetch, and ask again */
     SOURCE_PULL,  /* call the function, then source_feed its result */
     SOURCE_END,   /* that was all */
     SOURCE_FAILED /* *why: it cannot be read to its end */
@@ -39,9 +42,14 @@ bool source_push_file(lua_State *L, const char *path, uint64_t octets);
 struct source *source_hold(lua_State *L, int index);
 void source_drop(lua_State *L, struct source *s);
 
-/* The next bytes, at most n; from a file they are read into room. */
+/* The next bytes, at most n; from a file they are read into room.  It does not
+ * wait for a disk, where the file system can tell. */
 enum source_status source_next(struct source *s, char *room, size_t n, const char **bytes, size_t *got,
                                const char **why);
+
+/* Reads what was away in a thread: at most n octets; `ready` is called when they are
+ * there.  False: that cannot be had, ask again and wait for them. */
+bool source_fetch(struct source *s, struct pool *pool, size_t n, void (*ready)(void *owner), void *owner);
 
 /* Pushes the pull function.  Then hands in its result, the value at index 1 of
  * L: a string, or nil for the end.  Allocates: called protected. */
