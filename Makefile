@@ -27,7 +27,7 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
-PURE  = buf linebuf command texts reply mailnames mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
+PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
 IO    = loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal filelock
 LUAC  = class memory guard task tasklua looplua fault await latch job ward signals copy worker errand offload disk fetch source pair fs fscall mailscan maillist mailread maillearn mailchore crypto saslua secret tlslua sock lookup spool mboxlua
 JOINT = listener conn secure view steps enter deliver leave settings server sandbox module

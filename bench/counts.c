@@ -5,7 +5,7 @@
 #include "../core/command.h"
 #include "../core/dotstuff.h"
 #include "../core/linebuf.h"
-#include "../core/mailnames.h"
+#include "../core/mailsort.h"
 #include "../core/reply.h"
 #include "mail.h"
 
@@ -130,7 +130,7 @@ run_names(const struct buf *text)
         if (!names || !mailnames_add(names, p, (size_t)(lf - p), true, 1, mailname_time(p, (size_t)(lf - p))))
             return 0;
     }
-    if (!names || !(keys = mailnames_sort(names)))
+    if (!names || !(keys = mailsort_names(names)))
         return 0;
     same = mailnames_mark_same(names, keys);
     count = names->count - same;

@@ -1,6 +1,7 @@
 #include "maillist.h"
 
 #include "class.h"
+#include "mailsort.h"
 #include "source.h"
 
 #include <lauxlib.h>
@@ -318,7 +319,7 @@ l_arrange(lua_State *L)
         from[i] = (uint32_t)maillist_check_number(L, -1, n);
         lua_pop(L, 1);
     }
-    if (!mailnames_arrange(l->names, from))
+    if (!mailsort_arrange(l->names, from))
         return luaL_error(L, "that is no order, or out of memory");
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "fs.h"
 #include "maillist.h"
 #include "mailscan.h"
+#include "mailsort.h"
 #include "offload.h"
 
 #include <lauxlib.h>
@@ -174,7 +175,7 @@ static void
 work_follow(void *owner)
 {
     struct follow *f = owner;
-    struct mailkey *keys = mailnames_keys(f->old);
+    struct mailkey *keys = mailsort_keys(f->old);
 
     f->of = keys ? malloc((f->old->count + 1) * sizeof *f->of) : NULL;
     if (f->of)

@@ -1,6 +1,7 @@
 #include "mailscan.h"
 
 #include "disk.h"
+#include "mailsort.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -425,7 +426,7 @@ read_all(struct reading *r)
     if (!read_sub(r, 0) || !read_sub(r, 1))
         return false;
     s->stamp = lasting_stamp(r, begun);
-    s->names->keys = mailnames_sort(s->names);
+    s->names->keys = mailsort_names(s->names);
     if (!s->names->keys) {
         s->code = ENOMEM;
         return false;
@@ -487,7 +488,7 @@ replace_index(const char *dir, const char *octets, size_t len)
 void
 mailscan_update(const char *dir, const struct mailnames *names, struct mailindex_entry *learned, size_t n)
 {
-    struct mailkey *keys = mailnames_keys(names);
+    struct mailkey *keys = mailsort_keys(names);
     struct buf octets = {0};
     size_t count = 0, newer = mailindex_sort(learned, n);
     const struct mailindex_entry *older = load_index(dir, names->count, &octets, &count);

@@ -13,6 +13,7 @@
 #include "linebuf.h"
 #include "maildrop.h"
 #include "mailindex.h"
+#include "mailsort.h"
 #include "proxyproto.h"
 #include "reply.h"
 #include "session.h"
@@ -1319,7 +1320,7 @@ l_mailnames(lua_State *L)
 
     lua_settop(L, 2);
     m = list_files(L, 1, 2);
-    keys = mailnames_sort(m);
+    keys = mailsort_names(m);
     mailnames_mark_same(m, keys);
     lua_newtable(L);
     for (size_t i = 0; i < m->count; i++) {
@@ -1367,8 +1368,8 @@ l_mailfollow(lua_State *L)
     lua_settop(L, 2);
     old = list_files(L, 1, 3);
     now = list_files(L, 2, 3);
-    old_keys = mailnames_sort(old);
-    now_keys = mailnames_sort(now);
+    old_keys = mailsort_names(old);
+    now_keys = mailsort_names(now);
     mailnames_mark_same(old, old_keys);
     mailnames_mark_same(now, now_keys);
     of = malloc((old->count + 1) * sizeof *of);
@@ -1472,7 +1473,7 @@ l_mailindex_read(lua_State *L)
     if (!entries)
         return 0;
     m = list_files(L, 2, 1);
-    keys = mailnames_sort(m);
+    keys = mailsort_names(m);
     lua_pushinteger(L, (lua_Integer)mailindex_match(entries, n, m, keys, set_known, NULL));
     lua_newtable(L);
     for (size_t i = 0; i < m->count; i++) {
@@ -1498,7 +1499,7 @@ l_mailindex_join(lua_State *L)
     newer = take_entries(L, 2, &b);
     out = lua_newuserdatauv(L, MAILINDEX_SIZE(a + b), 0);
     m = list_files(L, 3, 4);
-    keys = mailnames_sort(m);
+    keys = mailsort_names(m);
     a = mailindex_sort(older, a);
     b = mailindex_sort(newer, b);
     n = mailindex_join(older, a, newer, b, keys, m->count, out + 1);

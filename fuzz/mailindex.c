@@ -1,6 +1,7 @@
 /* mailindex: octets of any kind are an index or none; what is taken for one is
  * joined and matched without touching anything beside it. */
 #include "../core/mailindex.h"
+#include "../core/mailsort.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ use(const struct mailindex_entry *entries, size_t count)
     must(m && out);
     must(mailnames_add(m, "1.a", 3, true, count ? entries[0].inode : 0, 1) &&
          mailnames_add(m, "2.b", 3, true, 2, 2));
-    keys = mailnames_sort(m);
+    keys = mailsort_names(m);
     must(keys != NULL);
     mailindex_match(entries, count, m, keys, look, m);
     joined = mailindex_join(entries, count, entries, count, keys, m->count, out + 1);

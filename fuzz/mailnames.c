@@ -1,6 +1,6 @@
 /* mailnames: whatever files are called, the order is one, unique-ids are of POP3's
  * form, sizes are possible ones, and a list followed by itself finds each file. */
-#include "../core/mailnames.h"
+#include "../core/mailsort.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -85,13 +85,13 @@ check_arranging(struct mailnames *m)
     must(from != NULL);
     for (size_t i = 0; i < m->count; i++)
         from[i] = (uint32_t)(m->count - 1 - i);
-    must(mailnames_arrange(m, from));
+    must(mailsort_arrange(m, from));
     must(!m->count || m->rows[m->count - 1].at == first);
-    must(mailnames_arrange(m, from));
+    must(mailsort_arrange(m, from));
     must(!m->count || m->rows[0].at == first);
     if (m->count) {
         from[0] = m->count > 1 ? from[1] : 1;
-        must(!mailnames_arrange(m, from));
+        must(!mailsort_arrange(m, from));
     }
     free(from);
 }
@@ -100,7 +100,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct mailnames *m = list_lines(data, n);
-    struct mailkey *keys = mailnames_sort(m);
+    struct mailkey *keys = mailsort_names(m);
 
     must(keys != NULL);
     mailnames_mark_same(m, keys);
