@@ -35,6 +35,7 @@ JOINT = listener conn secure view steps enter deliver leave settings server sand
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \
 	-DPOPD_VERSION='"$(VERSION)"' -I$(LUA_INCDIR)
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(PURE) $(IO) $(LUAC) $(JOINT))
+TESTING = $(patsubst core/%.c,$(BUILD)/%.o,$(wildcard core/testing/*.c))
 MODULES = $(wildcard lua/popd/*.lua)
 
 ## make            builds the module and the program, in build/
@@ -52,8 +53,7 @@ $(BUILD)/popd/core.so: $(OBJECTS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -Wl,-z,nodelete -o $@.new $^ $(MODULE_LIBS) && mv $@.new $@
 
-$(BUILD)/testing.o: ALL_CFLAGS += -fvisibility=default
-$(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) copy testing)
+$(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) class copy) $(TESTING)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@.new $^ $(PURE_LIBS) && mv $@.new $@
 
@@ -67,7 +67,7 @@ $(BUILD)/embedded.o: $(BUILD)/embedded.c
 $(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@.new $^ $(PROGRAM_LIBS) && mv $@.new $@
 
--include $(wildcard $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/testing/*.d)
 
 # Running and testing ---------------------------------------------------------
 
@@ -212,7 +212,7 @@ soak: all
 
 # Checking --------------------------------------------------------------------
 
-SOURCES = $(wildcard core/*.[ch] fuzz/*.[ch] bench/*.[ch])
+SOURCES = $(wildcard core/*.[ch] core/testing/*.[ch] fuzz/*.[ch] bench/*.[ch])
 
 ## make check      format, lint and layers (no specs)
 check: check-tools format-check lint layers
