@@ -4,6 +4,7 @@
  *
  * conn.c   moves bytes and keeps time: reading, writing, turns, the end
  * secure.c shakes hands for TLS
+ * send.c   moves a message, a piece at a time
  * steps.h  what the session needs, done by calls into Lua (popd.backend)
  * view.c   the connection as scripts see it
  *
@@ -172,7 +173,6 @@ void conn_log_faults(const struct conn *c, unsigned faults);
 struct buf *conn_reply(struct conn *c);
 void conn_say(struct conn *c, enum need need);
 bool conn_serve(struct conn *c); /* next: what the session needs */
-bool conn_send(struct conn *c);  /* next: pieces of the source, until it ends */
 bool conn_flush(struct conn *c); /* sends what the client takes; false: it must read first */
 
 /* secure.c: hands are shaken, then `then` is what comes next.  What was read
@@ -180,6 +180,9 @@ bool conn_flush(struct conn *c); /* sends what the client takes; false: it must 
 void secure_begin(struct conn *c, bool (*then)(struct conn *));
 bool secure_stls(struct conn *c); /* next: the reply to STLS leaves, then TLS */
 bool secure_shakes(const struct conn *c);
+
+/* send.c */
+bool send_pieces(struct conn *c); /* next: pieces of the source, until it ends */
 
 /* steps.h's files for conn.c */
 bool steps_begin(struct conn *c);             /* next: limits, TLS, the connect hook, the greeting */

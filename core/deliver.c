@@ -30,7 +30,7 @@ send_source(struct conn *c, uint64_t lines, uint64_t number)
     c->untaken = c->gone ? 0 : c->host->scratch.len;
     c->silent_since = 0;
     c->sending = number;
-    step_go_on(c, conn_send);
+    step_go_on(c, send_pieces);
 }
 
 /* One chunk for the status line and the first piece, so that they leave in one
