@@ -327,10 +327,12 @@ describe("popd-lua", function()
 
       it("tells the status of a process that the script started", function()
          local _, out = run("-e", [[
-            local popd = require("popd")
+            local popd, process = require("popd"), require("support.process")
             popd.spawn(function()
-               local pipe = io.popen("exit 3")
-               popd.sleep(0.01)
+               local pipe = io.popen("echo $$; exit 3")
+               local pid = pipe:read("l")
+               repeat popd.sleep(0) until process.is_over(pid)
+               for _ = 1, 5 do popd.sleep(0) end
                print(pipe:close())
             end)
             popd.run()]])

@@ -47,12 +47,13 @@ local kinds = {
       return { wait = function() return popd.scheme.verify(slow, "secret") end, late = function() end }
    end,
    ["what popd.spawn does for it"] = function()
-      local latch, go = core.latch(), false
+      local latch = core.latch()
+      local wait, open = client.gate()
       popd.spawn(function()
-         while not go do popd.sleep(0.002) end
+         wait()
          latch:fire()
       end)
-      return { wait = function() return latch:wait() end, late = function() go = true end }
+      return { wait = function() return latch:wait() end, late = open }
    end,
    ["a wait in a coroutine of its own"] = function()
       local two = pair()

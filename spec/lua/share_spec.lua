@@ -2,14 +2,9 @@
 local client = require("support.client")
 local peer = require("support.peer")
 local popd = require("popd")
-local core = require("popd.core")
 local socket = require("popd.socket")
 
--- Something that is waited for until the spec says so.
-local function gate()
-   local latch = core.latch()
-   return function() latch:wait() end, function() latch:fire() end
-end
+local gate = client.gate
 
 -- A pool of numbered clients; what was opened and closed is in `order`.
 local function numbered(options)
@@ -36,17 +31,19 @@ describe("a mutex", function()
    after_each(client.finish)
 
    it("lets one in at a time, in the order in which they came", function()
-      local one, order, inside = popd.mutex(), {}, 0
+      local one, order, opens = popd.mutex(), {}, {}
       for i = 1, 5 do
-         peer.task(function()
-            one:with(function(name)
-               inside = inside + 1
-               assert.equal(1, inside)
-               order[#order + 1] = name
-               popd.sleep(0.001)
-               inside = inside - 1
-            end, "t" .. i)
-         end)
+         local wait
+         wait, opens[i] = gate()
+         peer.task(one.with, one, function(name)
+            order[#order + 1] = name
+            wait()
+         end, "t" .. i)
+      end
+      for i, open in ipairs(opens) do
+         peer.settle()
+         assert.equal(i, #order)
+         open()
       end
       client.drain()
       assert.same({ "t1", "t2", "t3", "t4", "t5" }, order)
@@ -162,8 +159,10 @@ describe("a mutex", function()
 
    it("serves a main chunk, which waits while the loop turns", function()
       local one = popd.mutex()
-      local holder = peer.task(one.with, one, popd.sleep, 0.005)
+      local wait, open = gate()
+      local holder = peer.task(one.with, one, wait)
       popd.step(0)
+      popd.spawn(open)
       assert.equal("in", one:with(function() return "in" end))
       holder:wait()
       assert.is_false(pcall(one.with, one, error))
@@ -198,19 +197,21 @@ describe("a pool", function()
 
    it("lends at most so many, and has others wait in order", function()
       local pool, order = numbered { max = 2 }
-      local lent, most = 0, 0
-      local got = {}
+      local got, opens = {}, {}
       for i = 1, 9 do
+         local wait
+         wait, opens[i] = gate()
          peer.task(pool.with, pool, function()
-            lent = lent + 1
-            most = math.max(most, lent)
             got[#got + 1] = i
-            popd.sleep(0.001)
-            lent = lent - 1
+            wait()
          end)
       end
+      for i, open in ipairs(opens) do
+         peer.settle()
+         assert.equal(math.min(i + 1, 9), #got)
+         open()
+      end
       client.drain()
-      assert.equal(2, most)
       assert.same({ 1, 2, 3, 4, 5, 6, 7, 8, 9 }, got)
       assert.same({ "open 1", "open 2" }, order)
    end)

@@ -2,6 +2,7 @@ local client = require("support.client")
 local core = require("popd.core")
 local faults = require("popd.faults")
 local popd = require("popd")
+local process = require("support.process")
 local socket = require("socket")
 local store = require("support.store")
 
@@ -231,11 +232,9 @@ describe("waiting", function()
    end)
 
    it("of one callback does not delay the others", function()
-      local server, s = store.server({ "a" }, nil, { lock = false, get = function(_, _, conn)
-         if conn.data.slow == nil then
-            conn.data.slow = true
-            popd.sleep(0.1)
-         end
+      local wait, open = client.gate()
+      local server, s = store.server({ "a" }, nil, { lock = false, get = function()
+         wait()
          return "a"
       end })
       local slow, quick = client.login(server), client.login(server)
@@ -248,6 +247,7 @@ describe("waiting", function()
          order[#order + 1] = slow.buffer
       end
       assert.equal("", table.concat(order))
+      open()
       assert.equal("+OK 3 octets", slow:line())
    end)
 
@@ -278,18 +278,23 @@ describe("waiting", function()
    end
 
    it("leaves children to the script: popen's status comes across turns of the loop", function()
+      local function status(number, turn)
+         local pipe = io.popen("echo $$; exit " .. number)
+         local pid = pipe:read("l")
+         repeat turn(0) until process.is_over(pid)
+         for _ = 1, 5 do
+            turn(0)
+         end
+         return { pipe:close() }
+      end
       local got
       local c = with_get(function()
-         local pipe = io.popen("exit 3")
-         popd.sleep(0.02)
-         got = { pipe:close() }
+         got = status(3, popd.sleep)
          return "a"
       end)
       c:fetch("RETR 1")
       assert.same({ nil, "exit", 3 }, got)
-      local pipe = io.popen("exit 4")
-      popd.step(0.02)
-      assert.same({ nil, "exit", 4 }, { pipe:close() })
+      assert.same({ nil, "exit", 4 }, status(4, popd.step))
    end)
 end)
 
@@ -680,11 +685,12 @@ describe("a client that leaves while a callback waits", function()
 
    for _, name in ipairs { "lookup", "lock", "stat", "size", "get", "uidl" } do
       it("in " .. name .. ": the callback ends, and the lock is given back once", function()
-         local go, began, ended = false, false, false
+         local wait, open = client.gate()
+         local began, ended = false, false
          local function waits(f)
             return function(...)
                began = true
-               while not go do popd.sleep(0.002) end
+               wait()
                ended = true
                return f(...)
             end
@@ -707,7 +713,7 @@ describe("a client that leaves while a callback waits", function()
          c:close()
          popd.step(0.01)
          assert.is_false(ended)
-         go = true
+         open()
          client.wait_for("its end", function() return #server:conn_list() == 0 end)
          assert.is_true(ended)
          assert.equal(s.locks, s.unlocks)
@@ -716,7 +722,7 @@ describe("a client that leaves while a callback waits", function()
    end
 
    it("in QUIT's dele: it runs to its end", function()
-      local go = false
+      local wait, open = client.gate()
       local server, s = store.server({ "a", "b" })
       local storage = {}
       for key, f in pairs(s.plain) do
@@ -724,7 +730,7 @@ describe("a client that leaves while a callback waits", function()
       end
       function storage.dele(...)
          s.calls[#s.calls + 1] = "dele"
-         while not go do popd.sleep(0.002) end
+         wait()
          return s.plain.dele(...)
       end
       server:configure { storage = storage }
@@ -734,7 +740,7 @@ describe("a client that leaves while a callback waits", function()
       client.wait_for("dele", function() return s.calls[#s.calls] == "dele" end)
       c:close()
       popd.step(0.01)
-      go = true
+      open()
       client.wait_for("its end", function() return #server:conn_list() == 0 end)
       assert.same({ "b" }, s.messages)
       assert.equal(1, s.unlocks)

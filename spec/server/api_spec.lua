@@ -231,9 +231,9 @@ describe("destroy", function()
    end)
 
    it("lets a QUIT under way finish", function()
-      local go = false
+      local wait, open = client.gate()
       local server, s = store.server({ "a", "b" }, nil, { dele = function()
-         while not go do popd.sleep(0.005) end
+         wait()
          return true
       end })
       local c = client.login(server)
@@ -241,7 +241,7 @@ describe("destroy", function()
       c:send("QUIT\r\n")
       client.wait_for("dele", function() return s.calls[#s.calls]:find("^dele") end)
       server:destroy()
-      go = true
+      open()
       assert.equal("+OK bye\r\n", select(2, c:closed()))
       assert.equal(1, s.unlocks)
    end)
@@ -428,8 +428,9 @@ describe("connections", function()
 
    it("that wait for a callback are closed by conn_close at once, and the callback ends", function()
       local ended = false
+      local wait, open = client.gate()
       local server, s = store.server({ "a" }, nil, { get = function()
-         popd.sleep(0.03)
+         wait()
          ended = true
          return "a"
       end })
@@ -438,15 +439,16 @@ describe("connections", function()
       client.wait_for("get", function() return s.calls[#s.calls]:find("^get") end)
       assert.is_true(server:conn_close(server:conn_list()[1], "now"))
       c:closed()
-      assert.is_false(ended)
+      assert.same({ false, 1 }, { ended, s.held })
+      open()
       client.wait_for("unlock", function() return s.held == 0 end)
       assert.is_true(ended)
    end)
 
    it("in UPDATE are closed by conn_close when that is done", function()
-      local go = false
+      local wait, open = client.gate()
       local server, s = store.server({ "a" }, nil, { dele = function()
-         while not go do popd.sleep(0.005) end
+         wait()
          return true
       end })
       local c = client.login(server)
@@ -455,7 +457,7 @@ describe("connections", function()
       client.wait_for("dele", function() return s.calls[#s.calls]:find("^dele") end)
       assert.equal("update", server:conn_state(server:conn_list()[1]).state)
       assert.is_true(server:conn_close(server:conn_list()[1], "now"))
-      go = true
+      open()
       assert.same({ true, "+OK bye\r\n" }, { c:closed() })
    end)
 end)

@@ -291,12 +291,14 @@ describe("a callback's coroutine", function()
 
    it("is not given to another callback once a script has it", function()
       local stale, answer
+      local latch = core.latch()
       popd.spawn(function() stale = coroutine.running() end)
       client.drain()
-      popd.spawn(function() answer = popd.sleep(0.01) end)
+      popd.spawn(function() answer = latch:wait() end)
       popd.step(0)
       coroutine.resume(stale, true, "alien")
       assert.is_nil(answer)
+      latch:fire()
       client.drain()
       assert.is_true(answer)
    end)
@@ -308,11 +310,12 @@ describe("a lost lock", function()
    it("deletes nothing, also where it is lost while QUIT waits for that answer", function()
       local deleted, answers = false, { false, true }
       local asked = 0
+      local wait, open = client.gate()
       local s = serve({
          renew = function()
             asked = asked + 1
             local answer = answers[asked]
-            popd.sleep(0.05)
+            wait()
             return answer
          end,
          dele = function()
@@ -323,7 +326,12 @@ describe("a lost lock", function()
       local c = client.login(s.server, "joe", "secret")
       c:command("DELE 1")
       client.wait_for("renew", function() return asked == 1 end)
-      assert.truthy(c:command("QUIT"):find("^%-ERR"))
+      c:send("QUIT\r\n")
+      client.wait_for("QUIT", function()
+         return s.server:conn_state(s.server:conn_list()[1]).state == "update"
+      end)
+      open()
+      assert.truthy(c:line():find("^%-ERR"))
       assert.is_false(deleted)
    end)
 

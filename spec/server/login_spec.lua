@@ -1,7 +1,6 @@
 -- Logging in over a socket, against those who do not play by the rules.
 local client = require("support.client")
 local core = require("popd.core")
-local popd = require("popd")
 
 local storage = { stat = function() return 0 end, get = function() end }
 
@@ -108,14 +107,21 @@ describe("a login", function()
    end)
 
    it("of many at once has the limit for a user", function()
+      local opens = {}
       local s = server { max_per_user = 3, auth = { lookup = function(name)
-         popd.sleep(0.01)
+         local wait, open = client.gate()
+         opens[#opens + 1] = open
+         wait()
          return "secret", name
       end } }
       local clients, entered = {}, 0
       for i = 1, 10 do
          clients[i] = client.connect(s)
          clients[i]:send("AUTH PLAIN " .. b64("\0joe\0secret") .. "\r\n")
+      end
+      client.wait_for("ten logins", function() return #opens == 10 end)
+      for _, open in ipairs(opens) do
+         open()
       end
       for _, c in ipairs(clients) do
          entered = entered + (c:line():find("^%+OK") and 1 or 0)

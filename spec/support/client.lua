@@ -40,6 +40,13 @@ function client.wait_for(what, f)
    end
 end
 
+--- Two functions: a callback waits in the first until the spec has called the second.
+-- One may wait at a time.
+function client.gate()
+   local latch = core.latch()
+   return function() latch:wait() end, function() latch:fire() end
+end
+
 -- Servers -------------------------------------------------------------------
 
 local function take_log()

@@ -14,6 +14,17 @@ function process.program()
    return os.getenv("POPD_LUA") or "build/popd-lua"
 end
 
+--- Whether a process has ended, also where nobody has asked for its status yet.
+-- @tparam integer|string pid
+function process.is_over(pid)
+   local file = io.open(("/proc/%s/stat"):format(pid))
+   local stat = file and file:read("a") or ""
+   if file then
+      file:close()
+   end
+   return stat == "" or stat:find("%) [ZX]") ~= nil
+end
+
 local function command_line(words)
    local quoted = {}
    for i, word in ipairs(words) do
