@@ -4,18 +4,6 @@
 
 #include <string.h>
 
-static int
-l_base64(lua_State *L)
-{
-    size_t n;
-    const char *octets = luaL_checklstring(L, 1, &n);
-    luaL_Buffer b;
-
-    base64_encode(octets, n, luaL_buffinitsize(L, &b, BASE64_TEXT(n)));
-    luaL_pushresultsize(&b, BASE64_TEXT(n));
-    return 1;
-}
-
 /* unbase64(text) -> octets, or nil; decoded where the text stands */
 static int
 l_unbase64(lua_State *L)
@@ -33,7 +21,6 @@ l_unbase64(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"base64", l_base64},
     {"unbase64", l_unbase64},
     {NULL, NULL},
 };

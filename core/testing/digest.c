@@ -13,17 +13,6 @@ l_md5(lua_State *L)
     return 1;
 }
 
-static int
-l_sha256(lua_State *L)
-{
-    size_t n;
-    const char *data = luaL_checklstring(L, 1, &n);
-    char hex[DIGEST_SHA256_HEX + 1];
-
-    lua_pushstring(L, digest_sha256(data, n, hex) ? hex : NULL);
-    return 1;
-}
-
 /* sha256_pieces(…) -> the digest of all of them together */
 static int
 l_sha256_pieces(lua_State *L)
@@ -46,7 +35,6 @@ l_sha256_pieces(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"md5", l_md5},
-    {"sha256", l_sha256},
     {"sha256_pieces", l_sha256_pieces},
     {NULL, NULL},
 };

@@ -3,7 +3,7 @@
  *
  * Every function is as thin as it can be: it takes Lua values, calls the pure
  * part, and gives back all that it said.  A part's functions are in the file
- * that has its name.
+ * that has its name; what popd.core has of a part is not here.
  */
 #ifndef POPD_TESTING_H
 #define POPD_TESTING_H

@@ -2,18 +2,6 @@
 
 #include "../texts.h"
 
-/* texts() -> every text there is */
-static int
-l_texts(lua_State *L)
-{
-    lua_newtable(L);
-    for (size_t i = 0; texts_known(i); i++) {
-        lua_pushstring(L, texts_known(i));
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    return 1;
-}
-
 /* texts_fill(room, text, values…) -> what was written */
 static int
 l_texts_fill(lua_State *L)
@@ -58,7 +46,6 @@ l_language_find(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"texts", l_texts},
     {"texts_fill", l_texts_fill},
     {"texts_utf8", l_texts_utf8},
     {"language_find", l_language_find},

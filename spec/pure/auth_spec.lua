@@ -1,5 +1,5 @@
-local testing = require("popd.testing")
-local session, base64 = testing.session, testing.base64
+local base64 = require("popd.core").base64
+local session = require("popd.testing").session
 
 local mechanisms = {
    { name = "SCRAM-SHA-256-PLUS", tls = true },

@@ -1,5 +1,5 @@
-local testing = require("popd.testing")
-local base64, unbase64 = testing.base64, testing.unbase64
+local base64 = require("popd.core").base64
+local unbase64 = require("popd.testing").unbase64
 
 -- RFC 4648, section 10, and octets that need the last two letters
 local pairs_of = {

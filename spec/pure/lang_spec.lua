@@ -1,5 +1,5 @@
-local testing = require("popd.testing")
-local session = testing.session
+local core = require("popd.core")
+local session = require("popd.testing").session
 
 local german = { tag = "de", name = "Deutsch", texts = {
    { "no such message", "keine solche Nachricht" },
@@ -153,7 +153,7 @@ describe("every text", function()
    --- A language in which each is a # with the same places.
    local function marks()
       local texts = {}
-      for i, english in ipairs(testing.texts()) do
+      for i, english in ipairs(core.texts()) do
          local places = {}
          for place in english:gmatch("%%%d") do
             places[#places + 1] = place

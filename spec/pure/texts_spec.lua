@@ -1,5 +1,6 @@
+local texts = require("popd.core").texts()
 local testing = require("popd.testing")
-local texts, fill, find, is_utf8 = testing.texts(), testing.texts_fill, testing.language_find, testing.texts_utf8
+local fill, find, is_utf8 = testing.texts_fill, testing.language_find, testing.texts_utf8
 
 describe("texts", function()
    it("are each there once, of one line, and short enough for a reply", function()
