@@ -5,6 +5,7 @@
 --
 -- Everything is in a directory of the bench's own and listens on 127.0.0.1.  CPU is
 -- that of all the server's processes and threads, in seconds.
+local dovecot_config = require("support.dovecot_config")
 local files = require("support.files")
 local measure = require("bench.measure")
 local process = require("support.process")
@@ -82,47 +83,11 @@ local function start_popd(options)
 end
 
 local DOVECOT = [[
-base_dir = %s/run
-state_dir = %s/state
-log_path = %s/log
-protocols = pop3
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
 mail_location = maildir:%s/joe:INDEX=%s/index
 mail_fsync = never
-first_valid_uid = 1
-first_valid_gid = 1
-default_internal_user = %s
-default_internal_group = %s
-default_login_user = %s
-passdb {
-  driver = static
-  args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=%s gid=%s home=%s
-}
-service anvil {
-  chroot =
-}
-service stats {
-  chroot =
-}
-service imap-login {
-  chroot =
-}
 service pop3-login {
-  chroot =
   service_count = 0
   process_min_avail = 1
-  inet_listener pop3 {
-    port = %d
-  }
-  inet_listener pop3s {
-    port = 0
-  }
 }
 service pop3 {
   service_count = 0
@@ -130,31 +95,21 @@ service pop3 {
 }
 ]]
 
-local function free_port()
-   local listening = assert(socket.bind("127.0.0.1", 0))
-   local _, port = listening:getsockname()
-   listening:close()
-   return tonumber(port)
-end
-
 -- Dovecot serves nobody as root: it runs as nobody, and so the Maildir is nobody's.
 local function start_dovecot()
-   if not process.has("dovecot") then
+   if dovecot_config.missing() then
       return nil
    end
-   local as_root = measure.lines_of("id -u")[1] == "0"
-   local user = as_root and "nobody" or measure.lines_of("id -un")[1]
-   local group = measure.lines_of("id -gn " .. user)[1]
-   local dir = root .. "/dovecot"
-   files.run("mkdir -p %s %s %s; touch %s", dir .. "/run", dir .. "/state", dir .. "/index", dir .. "/log")
-   local port = free_port()
-   files.put(dir .. "/dovecot.conf",
-      DOVECOT:format(dir, dir, dir, root, dir, user, group, user, user, group, dir, port))
+   local user, group = dovecot_config.serves_as()
+   local as_root = files.first_line("id -u") == "0"
+   local dir, port = root .. "/dovecot", process.free_port()
+   files.run("mkdir -p %s; touch %s", dir .. "/index", dir .. "/log")
+   local config = dovecot_config.write(dir, root, port, DOVECOT:format(root, dir))
    if as_root then
       files.run("chmod 755 %s; chown -R %s %s %s", root, user .. ":" .. group, dir, root .. "/joe")
    end
    local drop = as_root and ("setpriv --reuid=%s --regid=%s --clear-groups -- "):format(user, group) or ""
-   local command = ("%sdovecot -F -c %s >/dev/null 2>&1 & echo $!"):format(drop, files.quote(dir .. "/dovecot.conf"))
+   local command = ("%s%s -F -c %s >/dev/null 2>&1 & echo $!"):format(drop, dovecot_config.path, files.quote(config))
    local pid = tonumber(measure.lines_of(command)[1])
    local deadline = socket.gettime() + 10
    while not socket.connect("127.0.0.1", port) do

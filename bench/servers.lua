@@ -2,6 +2,7 @@
 --
 -- All run on the same core, as the same user, on 127.0.0.1, over the same mail.
 -- @module bench.servers
+local dovecot_config = require("support.dovecot_config")
 local files = require("support.files")
 local measure = require("bench.measure")
 local process = require("support.process")
@@ -12,9 +13,8 @@ local servers = {}
 local BUILD = os.getenv("POPD_BUILD") or "build"
 
 --- Who they serve as: root would not do for Dovecot.
-local AS_ROOT = measure.lines_of("id -u")[1] == "0"
-local USER = AS_ROOT and "nobody" or measure.lines_of("id -un")[1]
-local GROUP = measure.lines_of("id -gn " .. USER)[1]
+local AS_ROOT = files.first_line("id -u") == "0"
+local USER, GROUP = dovecot_config.serves_as()
 
 function servers.program(name)
    return BUILD .. "/bench/" .. name
@@ -76,84 +76,38 @@ servers.popd = {
 -- (performance mode), mail processes that serve many at once or, for big messages,
 -- one after the other (`dovecot_clients`), sizes by the files' names, no fsync.
 local DOVECOT = [[
-base_dir = %(dir)/run
-state_dir = %(dir)/state
-log_path = %(dir)/log
-protocols = pop3
-listen = 127.0.0.1
-%(tls)
-disable_plaintext_auth = no
-mail_location = maildir:%(mail)/%%u
-mail_fsync = never
+%smail_fsync = never
 pop3_fast_size_lookups = yes
 mail_max_userip_connections = 0
 auth_worker_max_count = 1
-verbose_proctitle = no
-first_valid_uid = 1
-first_valid_gid = 1
-default_internal_user = %(user)
-default_internal_group = %(group)
-default_login_user = %(user)
 default_client_limit = 30000
 default_process_limit = 30000
-passdb {
-  driver = static
-  args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=%(user) gid=%(group) home=%(mail)/%%u
-}
-service anvil {
-  chroot =
-}
-service stats {
-  chroot =
-}
 service pop3-login {
-  chroot =
   service_count = 0
   process_min_avail = 1
   process_limit = 1
-  inet_listener pop3 {
-    port = %(plain_port)
-  }
   inet_listener pop3s {
-    port = %(tls_port)
+    port = %d
   }
 }
 service pop3 {
   service_count = 0
-  client_limit = %(clients)
+  client_limit = %d
   process_min_avail = 1
 }
 ]]
 
-local function dovecot_config(site)
-   local values = {
-      dir = site.dir, mail = site.mail, user = USER, group = GROUP,
-      tls = site.cert and ("ssl = yes\nssl_cert = <%s\nssl_key = <%s"):format(site.cert, site.key) or "ssl = no",
-      plain_port = site.cert and not site.tls_port and 0 or site.port,
-      tls_port = site.tls_port or site.cert and site.port or 0,
-      clients = site.dovecot_clients,
-   }
-   return (DOVECOT:gsub("%%%((%l[%l_]*)%)", function(name)
-      return tostring(assert(values[name], name))
-   end):gsub("%%%%", "%%"))
+local function dovecot_settings(site)
+   local tls = site.cert and ("ssl = yes\nssl_cert = <%s\nssl_key = <%s\n"):format(site.cert, site.key) or ""
+   return DOVECOT:format(tls, site.tls_port or site.cert and site.port or 0, site.dovecot_clients)
 end
 
 servers.dovecot = {
-   missing = function()
-      if not os.execute("PATH=$PATH:/usr/sbin command -v dovecot >/dev/null") then
-         return "not installed"
-      end
-      local version = measure.lines_of("PATH=$PATH:/usr/sbin dovecot --version")[1]
-      return not version:find("^2%.3") and "version " .. version .. ", its configuration here is of 2.3" or nil
-   end,
+   missing = dovecot_config.missing,
    command = function(site)
-      files.run("mkdir -p %s %s", site.dir .. "/run", site.dir .. "/state")
-      files.put(site.dir .. "/dovecot.conf", dovecot_config(site))
-      return { "env", "PATH=" .. os.getenv("PATH") .. ":/usr/sbin", "dovecot", "-F", "-c", site.dir .. "/dovecot.conf" }
+      local port = site.cert and not site.tls_port and 0 or site.port
+      return { dovecot_config.path, "-F", "-c",
+         dovecot_config.write(site.dir, site.mail, port, dovecot_settings(site)) }
    end,
 }
 
@@ -174,13 +128,6 @@ servers.tcllib = {
 
 -- Starting and ending -------------------------------------------------------------------
 
-local function free_port()
-   local listening = assert(socket.bind("127.0.0.1", 0))
-   local _, port = listening:getsockname()
-   listening:close()
-   return math.tointeger(tonumber(port))
-end
-
 local function wait_for(port, log)
    local deadline = socket.gettime() + 20
    while true do
@@ -195,15 +142,7 @@ local function wait_for(port, log)
    end
 end
 
-local function quoted(words)
-   local all = {}
-   for i, word in ipairs(words) do
-      all[i] = files.quote(tostring(word))
-   end
-   return table.concat(all, " ")
-end
-
-servers.quoted = quoted
+servers.quoted = process.command_line
 
 local Server = {}
 Server.__index = Server
@@ -213,8 +152,8 @@ Server.__index = Server
 -- @tparam table site
 -- @treturn table with name, port, tls_port where the site has `both`, `cpu()`, `memory()`, `stop()`
 function servers.start(name, site)
-   local self = setmetatable({ name = name, port = free_port(), load = servers[name].load or {} }, Server)
-   self.tls_port = site.both and free_port() or nil
+   local self = setmetatable({ name = name, port = process.free_port(), load = servers[name].load or {} }, Server)
+   self.tls_port = site.both and process.free_port() or nil
    local own = { port = self.port, tls_port = self.tls_port, dir = site.root .. "/" .. name }
    site = setmetatable(own, { __index = site })
    files.run("mkdir -p %s", site.dir)
@@ -231,7 +170,7 @@ function servers.start(name, site)
    files.run("touch %s", site.dir .. "/log")
    servers.hand_over(site.dir)
    local log = site.dir .. "/out"
-   self.pipe = assert(io.popen(("echo $$ >%s.pid; exec %s >%s 2>&1"):format(log, quoted(words), log), "w"))
+   self.pipe = assert(io.popen(("echo $$ >%s.pid; exec %s >%s 2>&1"):format(log, servers.quoted(words), log), "w"))
    wait_for(self.port, log)
    self.pid = math.tointeger(tonumber(files.text(log .. ".pid"):match("%d+")))
    return self

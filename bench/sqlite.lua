@@ -5,6 +5,7 @@
 --
 -- One process: the client is part of the loop's work.  Passwords are plain, so that
 -- no hash counts.
+local files = require("support.files")
 local now = require("popd.core").now
 local fs = require("popd.fs")
 local maildir = require("popd.maildir")
@@ -17,9 +18,7 @@ local SESSIONS, MESSAGES, FETCHED = 200, 100, 20
 local MANY = math.tointeger(tonumber(arg and arg[1] or 100000))
 
 popd.log_to(nil, "error")
-local pipe = io.popen("mktemp -d")
-local dir = pipe:read("l")
-pipe:close()
+local dir = files.new_dir()
 
 local auth = { lookup = function(name) return "{PLAIN}secret", name end }
 

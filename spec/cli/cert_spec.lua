@@ -49,10 +49,7 @@ describe("popd-lua cert", function()
    end
 
    local function mode(name)
-      local pipe = assert(io.popen("stat -c %a " .. path(name)))
-      local found = pipe:read("l")
-      pipe:close()
-      return found
+      return files.first_line("stat -c %a " .. path(name))
    end
 
    describe("makes a certificate that", function()
@@ -97,9 +94,8 @@ describe("popd-lua cert", function()
             assert.is_true(ends_within(days * 86400 + 3600))
          end
          local started = openssl("x509", "-in", path("cert.pem"), "-noout", "-startdate")
-         local pipe = assert(io.popen(("date -u -d '%s' +%%s"):format(started:match("=(.*)\n"))))
-         local age = os.time() - math.tointeger(tonumber(pipe:read("l")))
-         pipe:close()
+         local seconds = files.first_line(("date -u -d '%s' +%%s"):format(started:match("=(.*)\n")))
+         local age = os.time() - math.tointeger(tonumber(seconds))
          assert.is_true(age >= 86400 and age < 86400 + 300, age)
       end)
 

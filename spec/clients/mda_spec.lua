@@ -47,13 +47,6 @@ describe("popd-lua deliver as getmail's MDA", function()
       files.remove(dir)
    end)
 
-   local function absolute(path)
-      local pipe = assert(io.popen("realpath " .. files.quote(path)))
-      local full = pipe:read("l")
-      pipe:close()
-      return full
-   end
-
    -- Fetches all that there is; true, or false and what getmail said.
    local function fetch(store, unixfrom)
       local words = { "deliver", "--store", store }
@@ -63,7 +56,7 @@ describe("popd-lua deliver as getmail's MDA", function()
       for i, word in ipairs(words) do
          quoted[i] = ("%q"):format(word)
       end
-      local rc = files.put(dir .. "/home/getmailrc", config:format(server.port, absolute(process.program()),
+      local rc = files.put(dir .. "/home/getmailrc", config:format(server.port, files.absolute(process.program()),
          table.concat(quoted, ", "), unixfrom and "true" or "false"))
       files.run("chmod 600 %s", rc)
       return process.run({ "getmail", "--getmaildir", dir .. "/home", "--rcfile", rc }, { home = dir .. "/home" })

@@ -38,18 +38,24 @@ describe("popd.maildir, served,", function()
       files.put(path("cur/4.e:2,S"), "other")
    end
 
-   it("waits for the lock as long as it is told to", function()
+   -- Two clients of joe's: one that is logged in, one that has to tell its password.
+   local function two(options, change)
       fill()
+      local server = serve(options, change)
+      local first, second = client.login(server), client.connect(server)
+      second:command("USER joe")
+      return first, second
+   end
+
+   it("waits for the lock as long as it is told to", function()
       local tries = 0
-      local server = serve({ wait = 9 }, function(storage)
+      local first, second = two({ wait = 9 }, function(storage)
          local lock = storage.lock
          storage.lock = function(...)
             tries = tries + 1
             return lock(...)
          end
       end)
-      local first, second = client.login(server), client.connect(server)
-      second:command("USER joe")
       second:send("PASS secret\r\n")
       client.wait_for("the second login to wait", function() return tries == 2 end)
       assert.equal("+OK", first:command("QUIT"):sub(1, 3))
@@ -57,11 +63,8 @@ describe("popd.maildir, served,", function()
    end)
 
    it("ends an idle session for its user's next one, with take_over", function()
-      fill()
-      local server = serve({ take_over = 0 })
-      local first, second = client.login(server), client.connect(server)
+      local first, second = two { take_over = 0 }
       first:command("DELE 1")
-      second:command("USER joe")
       assert.equal("+OK", second:command("PASS secret"):sub(1, 3))
       assert.matches("takes over", (select(2, first:closed())))
       assert.equal(1, #client.logged("an idle session ends.* idle=0 "))
@@ -69,10 +72,7 @@ describe("popd.maildir, served,", function()
    end)
 
    it("leaves a session alone that is not idle for long enough", function()
-      fill()
-      local server = serve({ take_over = 3600 })
-      local first, second = client.login(server), client.connect(server)
-      second:command("USER joe")
+      local first, second = two { take_over = 3600 }
       assert.matches("^%-ERR %[IN%-USE%]", second:command("PASS secret"))
       assert.equal("+OK 5 ", first:command("STAT"):sub(1, 6))
    end)

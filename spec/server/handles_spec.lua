@@ -1,5 +1,6 @@
 local client = require("support.client")
 local faults = require("popd.faults")
+local files = require("support.files")
 local popd = require("popd")
 local store = require("support.store")
 
@@ -7,25 +8,19 @@ local dir
 
 local function temp_dir()
    if not dir then
-      local pipe = assert(io.popen("mktemp -d"))
-      dir = pipe:read("l")
-      pipe:close()
+      dir = files.new_dir()
    end
    return dir
 end
 
 local function put(text)
-   local path = temp_dir() .. "/message"
-   local file = assert(io.open(path, "wb"))
-   assert(file:write(text))
-   assert(file:close())
-   return path
+   return files.put(temp_dir() .. "/message", text)
 end
 
 local function finish()
    client.finish()
    if dir then
-      assert(os.execute("rm -rf " .. dir))
+      files.remove(dir)
       dir = nil
    end
 end

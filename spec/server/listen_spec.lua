@@ -1,20 +1,19 @@
 local client = require("support.client")
+local files = require("support.files")
 local popd = require("popd")
 local store = require("support.store")
 
 local dir
 
 local function temp_dir()
-   local pipe = assert(io.popen("mktemp -d"))
-   dir = pipe:read("l")
-   pipe:close()
+   dir = files.new_dir()
    return dir
 end
 
 local function finish()
    client.finish()
    if dir then
-      assert(os.execute("rm -rf " .. dir))
+      files.remove(dir)
       dir = nil
    end
 end

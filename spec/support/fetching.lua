@@ -24,10 +24,7 @@ end
 
 --- The absolute path of a helper beside this file.
 function fetching.helper(name)
-   local pipe = assert(io.popen("pwd"))
-   local here = pipe:read("l")
-   pipe:close()
-   return here .. "/" .. SUPPORT .. name
+   return files.absolute(SUPPORT .. name)
 end
 
 --- Writes a program that stores each message that it is given on its standard

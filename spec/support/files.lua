@@ -20,12 +20,22 @@ function files.run(command, ...)
    assert(os.execute(command:format(table.unpack(words))))
 end
 
+--- The first line that a shell command writes; nil: none.
+function files.first_line(command)
+   local pipe = assert(io.popen(command))
+   local line = pipe:read("l")
+   pipe:close()
+   return line
+end
+
+--- A path that holds wherever one goes.
+function files.absolute(path)
+   return (assert(files.first_line("realpath " .. quote(path)), path))
+end
+
 --- A directory of the spec's own; `remove` it after.
 function files.new_dir()
-   local pipe = assert(io.popen("mktemp -d"))
-   local dir = pipe:read("l")
-   pipe:close()
-   return assert(dir)
+   return assert(files.first_line("mktemp -d"))
 end
 
 function files.remove(dir)

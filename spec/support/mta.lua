@@ -7,6 +7,7 @@
 local client = require("spec.support.client")
 local files = require("spec.support.files")
 local fs = require("popd.fs")
+local process = require("spec.support.process")
 local program = require("spec.support.program")
 local socket = require("socket")
 
@@ -29,20 +30,6 @@ function mta.missing(name)
       return name .. " is not unpacked (make peers)"
    end
    return #files.as_oneself() == 0 and "only root can start " .. name or nil
-end
-
-local function first_line(command)
-   local pipe = assert(io.popen(command))
-   local line = pipe:read("l")
-   pipe:close()
-   return assert(line, command)
-end
-
-local function free_port()
-   local server = assert(socket.bind("127.0.0.1", 0))
-   local _, port = server:getsockname()
-   server:close()
-   return math.tointeger(tonumber(port))
 end
 
 -- The blocks of the guide behind a word in italics, one after the other.
@@ -96,7 +83,8 @@ end
 
 -- Words before a command, so that it runs from its tree and sees those users.
 local function environment(tree, dir)
-   local usr, lib = first_line(("echo %s/usr/lib/*-linux-* %s/lib/*-linux-*"):format(tree, tree)):match("(%S+) (%S+)")
+   local libraries = files.first_line(("echo %s/usr/lib/*-linux-* %s/lib/*-linux-*"):format(tree, tree))
+   local usr, lib = libraries:match("(%S+) (%S+)")
    return {
       "env", "LD_PRELOAD=" .. usr .. "/libnss_wrapper.so",
       ("LD_LIBRARY_PATH=%s:%s:%s/usr/lib/postfix"):format(usr, lib, tree),
@@ -108,8 +96,8 @@ local KEPT = { "LD_PRELOAD", "LD_LIBRARY_PATH", "NSS_WRAPPER_PASSWD", "NSS_WRAPP
 
 local function started(class, name, dir)
    prepare(dir)
-   local tree = first_line("realpath " .. TREES[name][1])
-   return setmetatable({ dir = dir, tree = tree, port = free_port(), before = environment(tree, dir) }, class)
+   local tree = files.absolute(TREES[name][1])
+   return setmetatable({ dir = dir, tree = tree, port = process.free_port(), before = environment(tree, dir) }, class)
 end
 
 -- The command of its tree, behind those words.

@@ -5,9 +5,7 @@ local postgres = {}
 
 -- A command's first line of output, or nil.
 local function ask(command)
-   local pipe = assert(io.popen(command .. " 2>/dev/null"))
-   local line = pipe:read("l")
-   pipe:close()
+   local line = files.first_line(command .. " 2>/dev/null")
    return line ~= "" and line or nil
 end
 

@@ -1,6 +1,7 @@
 --- The program under test as a process of its own, and other programs that run
 -- to their end.
-local files = require("support.files")
+local files = require("spec.support.files")
+local socket = require("socket")
 
 local process = {}
 
@@ -25,12 +26,22 @@ function process.is_over(pid)
    return stat == "" or stat:find("%) [ZX]") ~= nil
 end
 
-local function command_line(words)
+--- A command of words for the shell.
+-- @tparam table words
+function process.command_line(words)
    local quoted = {}
    for i, word in ipairs(words) do
       quoted[i] = files.quote(tostring(word))
    end
    return table.concat(quoted, " ")
+end
+
+--- A port of 127.0.0.1 on which nobody listens.
+function process.free_port()
+   local listening = assert(socket.bind("127.0.0.1", 0))
+   local _, port = listening:getsockname()
+   listening:close()
+   return math.tointeger(tonumber(port))
 end
 
 --- Whether a program is installed.
@@ -45,7 +56,7 @@ end
 -- @treturn string what it wrote, errors and all
 function process.run(words, options)
    local home = options and options.home
-   local line = PREFIX .. ("timeout %d %s </dev/null 2>&1"):format(SAFETY, command_line(words))
+   local line = PREFIX .. ("timeout %d %s </dev/null 2>&1"):format(SAFETY, process.command_line(words))
    if home then
       line = ("cd %s && export HOME=$PWD && %s"):format(files.quote(home), line)
    end
@@ -72,8 +83,8 @@ function process.start(arguments, options)
    local self = setmetatable({ log_file = os.tmpname() }, Process)
    -- tee keeps all that is said; what comes through the pipe are a few lines.
    local inner = ("%stimeout --foreground -k 5 %d sh -c 'echo pid $$; exec \"$@\"' sh %s %s </dev/null"):format(
-      PREFIX, SAFETY, command_line(before) .. " " .. files.quote(process.program()),
-      command_line(files.as_oneself()) .. " " .. command_line(arguments))
+      PREFIX, SAFETY, process.command_line(before) .. " " .. files.quote(process.program()),
+      process.command_line(files.as_oneself()) .. " " .. process.command_line(arguments))
    self.pipe = assert(io.popen(limit .. ("{ %s; echo status $?; } 2>&1 | tee %s | grep --line-buffered -E %s"):format(
       inner, files.quote(self.log_file), files.quote("^pid [0-9]+$|^status [0-9]+$|^[^ ]+ info listening "))))
    self.pid = math.tointeger(assert(self:wait_for("^pid (%d+)$")))

@@ -1,6 +1,7 @@
 --- Programs under test: started as a user starts them, read line by line, and
 -- talked to through a blocking socket.
 local files = require("spec.support.files")
+local process = require("spec.support.process")
 local socket = require("socket")
 
 local program = {}
@@ -8,16 +9,9 @@ local program = {}
 -- Nothing waits for this long; it ends what hangs, so that a spec fails.
 local SAFETY = 30
 
-local function absolute(path)
-   local pipe = assert(io.popen("realpath " .. files.quote(path)))
-   local full = pipe:read("l")
-   pipe:close()
-   return (assert(full, path))
-end
-
 --- popd-lua's path.
 function program.path()
-   return absolute(os.getenv("POPD_LUA") or "build/popd-lua")
+   return files.absolute(os.getenv("POPD_LUA") or "build/popd-lua")
 end
 
 --- popd-lua itself, as words of a command; it serves as whoever runs the specs.
@@ -35,13 +29,7 @@ function program.lua()
 end
 
 local function quoted(command, words)
-   local list = {}
-   for _, from in ipairs { command, words } do
-      for _, word in ipairs(from) do
-         list[#list + 1] = files.quote(tostring(word))
-      end
-   end
-   return table.concat(list, " ")
+   return process.command_line(command) .. " " .. process.command_line(words)
 end
 
 --- Runs a command to its end.
