@@ -31,17 +31,14 @@ static size_t
 run_commands(const struct buf *text)
 {
     struct linebuf lb;
-    size_t good = 0, room;
+    size_t good = 0;
 
     linebuf_init(&lb, 255);
     for (size_t at = 0; at < text->len;) {
-        char *to = linebuf_room(&lb, &room);
         size_t n = text->len - at < 61 ? text->len - at : 61;
 
-        if (!to)
+        if (linebuf_wants(&lb) < n || !linebuf_add(&lb, text->data + at, n))
             return 0;
-        memcpy(to, text->data + at, n);
-        linebuf_filled(&lb, n);
         at += n;
         good += take_lines(&lb);
     }

@@ -1,5 +1,6 @@
 #include "conn.h"
 
+#include "digest.h"
 #include "log.h"
 #include "proxyproto.h"
 #include "say.h"
@@ -289,21 +290,19 @@ wants_input(const struct conn *c)
 static void
 take_input(struct conn *c)
 {
-    size_t room, got;
-    char *to = linebuf_room(&c->in, &room);
+    char *to = c->host->piece; /* the others' too: a connection holds what came, and no more */
+    size_t room = linebuf_wants(&c->in), got;
     enum stream_status status;
+    bool held;
 
-    if (!to) {
-        conn_gone(c, "out of memory");
-        return;
-    }
-    status = stream_read(&c->stream, to, room, &got);
-    linebuf_filled(&c->in, got);
+    status = stream_read(&c->stream, to, room < CONN_PIECE ? room : CONN_PIECE, &got);
+    held = linebuf_add(&c->in, to, got);
     if (got > 0 && to[got - 1] != '\n')
         stream_hurry(&c->stream);
+    digest_wipe(to, got);
     c->eof = status == STREAM_EOF;
-    if (status == STREAM_ERROR)
-        conn_gone(c, strerror(errno));
+    if (!held || status == STREAM_ERROR)
+        conn_gone(c, held ? strerror(errno) : "out of memory");
     else if (c->session.state == SESSION_AUTHORIZATION && c->stream.bytes_in > BEFORE_LOGIN_MAX)
         conn_gone(c, "too many octets before login");
     else

@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A short command, with malloc's own head: less is no cheaper. */
+#define CAP_LEAST 56
+
 void
 linebuf_init(struct linebuf *lb, size_t limit)
 {
@@ -23,7 +26,7 @@ release(struct linebuf *lb)
     wipe(lb);
     free(lb->data);
     lb->data = NULL;
-    lb->cap = lb->start = lb->end = lb->scanned = 0;
+    lb->cap = lb->most = lb->start = lb->end = lb->scanned = 0;
 }
 
 void
@@ -39,29 +42,29 @@ linebuf_limit(struct linebuf *lb, size_t limit)
     lb->limit = limit;
 }
 
-/* How much room there has to be: twice as much as there is once an unfinished
- * line fills it, which is told of as too long at the limit at the latest. */
-static size_t
-wanted(const struct linebuf *lb)
+/* How much may be held: twice as much as could be once an unfinished line fills
+ * that, which is told of as too long at the limit at the latest. */
+size_t
+linebuf_wants(struct linebuf *lb)
 {
     size_t len = lb->end - lb->start;
 
-    if (!lb->data)
-        return LINEBUF_ROOM;
-    if (len < lb->cap || lb->scanned < len || lb->cap >= lb->limit)
-        return lb->cap;
-    return lb->cap < lb->limit / 2 ? 2 * lb->cap : lb->limit;
+    if (!lb->most)
+        lb->most = LINEBUF_ROOM;
+    if (len >= lb->most && lb->scanned == len && lb->most < lb->limit)
+        lb->most = lb->most < lb->limit / 2 ? 2 * lb->most : lb->limit;
+    return lb->most - len;
 }
 
+/* Memory for `need` octets, which linebuf_wants has allowed. */
 static bool
-ensure(struct linebuf *lb)
+grow(struct linebuf *lb, size_t need)
 {
-    size_t cap = wanted(lb);
-    size_t len = lb->end - lb->start, scanned = lb->scanned;
+    size_t len = lb->end - lb->start, scanned = lb->scanned, most = lb->most;
+    size_t cap = need < CAP_LEAST ? CAP_LEAST : need < 2 * lb->cap ? 2 * lb->cap : need;
     char *data;
 
-    if (lb->data && lb->cap == cap)
-        return true;
+    cap = cap < most ? cap : most;
     data = malloc(cap);
     if (!data)
         return false;
@@ -70,6 +73,7 @@ ensure(struct linebuf *lb)
     release(lb);
     lb->data = data;
     lb->cap = cap;
+    lb->most = most;
     lb->end = lb->used = len;
     lb->scanned = scanned;
     return true;
@@ -89,25 +93,24 @@ move_to_front(struct linebuf *lb)
     lb->start = 0;
 }
 
-char *
-linebuf_room(struct linebuf *lb, size_t *n)
+bool
+linebuf_add(struct linebuf *lb, const char *bytes, size_t n)
 {
-    *n = 0;
-    if (!ensure(lb)) {
-        release(lb); /* what was held is of no use: the connection ends */
-        return NULL;
-    }
-    move_to_front(lb);
-    *n = lb->cap - lb->end;
-    return *n ? lb->data + lb->end : NULL;
-}
+    size_t need = lb->end - lb->start + n;
 
-void
-linebuf_filled(struct linebuf *lb, size_t n)
-{
+    if (need > lb->cap && !grow(lb, need)) {
+        release(lb); /* what was held is of no use: the connection ends */
+        return false;
+    }
+    if (!n)
+        return true;
+    if (lb->end + n > lb->cap)
+        move_to_front(lb);
+    memcpy(lb->data + lb->end, bytes, n);
     lb->end += n;
     if (lb->end > lb->used)
         lb->used = lb->end;
+    return true;
 }
 
 /* Passes over n octets. */

@@ -1,12 +1,12 @@
 /*
  * linebuf - bytes in, lines out (RFC 1939, section 3; RFC 2449, section 4).
  *
- * Pure.  Bytes are read straight into its free room; linebuf_next hands out
- * one line after the other as a slice of that room.  A line ends with CRLF or
- * a bare LF.  One that exceeds the limit is told of once and skipped up to
- * its end.  What comes out does not depend on how the bytes were cut.
- * The room is allocated when bytes are awaited, grows while one line fills it,
- * and is given back at rest.  What is skipped is wiped: it may be a secret's.
+ * Pure.  Bytes are added as they come; linebuf_next hands out one line after
+ * the other as a slice of what is held.  A line ends with CRLF or a bare LF.
+ * One that exceeds the limit is told of once and skipped up to its end.  What
+ * comes out does not depend on how the bytes were cut.  It holds what came and
+ * little more, and nothing at rest; how much may come grows while one line
+ * fills it.  What is skipped is wiped: it may be a secret's.
  */
 #ifndef POPD_LINEBUF_H
 #define POPD_LINEBUF_H
@@ -14,12 +14,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The room to begin with. */
+/* How much may be held to begin with. */
 #define LINEBUF_ROOM 4096
 
 struct linebuf {
     char *data;        /* ours; NULL at rest */
     size_t cap;        /* of data */
+    size_t most;       /* what cap may become; 0 at rest */
     size_t limit;      /* octets of a line with its end; at least 3 */
     size_t start, end; /* the bytes not handed out yet: data[start..end) */
     size_t scanned;    /* of those, how many are known to hold no LF */
@@ -43,17 +44,16 @@ void linebuf_limit(struct linebuf *lb, size_t limit);
  * line or less; nothing where the end of a skipped line is still to come. */
 const char *linebuf_peek(struct linebuf *lb, size_t *n);
 
-/* Where to read to, and how much fits into *n; NULL and 0 when it is full of
- * lines not taken yet, or out of memory (then `data` is NULL).  To be called
- * once linebuf_next said NONE, for all that fits to be all that may come.
- * Moves bytes: slices handed out before are void. */
-char *linebuf_room(struct linebuf *lb, size_t *n);
+/* How many octets may be added; 0 when it is full of lines not taken yet.  To
+ * be called once linebuf_next said NONE, for all that fits to be all that may come. */
+size_t linebuf_wants(struct linebuf *lb);
 
-/* n bytes were written to that room. */
-void linebuf_filled(struct linebuf *lb, size_t n);
+/* Adds n octets, as many as are wanted at most.  Moves bytes: slices handed out
+ * before are void.  False: out of memory; nothing is held any more. */
+bool linebuf_add(struct linebuf *lb, const char *bytes, size_t n);
 
 /* The next line.  The slice is writable (a secret is to be wiped) and good
- * until the next linebuf_room, linebuf_rest or linebuf_drop. */
+ * until the next linebuf_add, linebuf_rest or linebuf_drop. */
 enum linebuf_status linebuf_next(struct linebuf *lb, char **line, size_t *len);
 
 /* Gives the room back if nothing is in it.  Wipes it first. */

@@ -35,15 +35,12 @@ static int
 l_linebuf_feed(lua_State *L)
 {
     struct linebuf *lb = check_linebuf(L);
-    size_t n, room;
+    size_t n, room = linebuf_wants(lb);
     const char *bytes = luaL_checklstring(L, 2, &n);
-    char *to = linebuf_room(lb, &room);
 
     n = n < room ? n : room;
-    if (n) {
-        memcpy(to, bytes, n);
-        linebuf_filled(lb, n);
-    }
+    if (!linebuf_add(lb, bytes, n))
+        return luaL_error(L, "out of memory");
     lua_pushinteger(L, (lua_Integer)n);
     return 1;
 }

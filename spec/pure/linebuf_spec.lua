@@ -108,13 +108,13 @@ describe("linebuf", function()
       end)
    end
 
-   it("has no more room for short lines where long ones may come", function()
+   it("holds no more for short lines where long ones may come", function()
       local lb = linebuf.new(16384)
       for _ = 1, 1000 do
          assert.equal(6, lb:feed("NOOP\r\n"))
          assert.same({ "ready", "NOOP" }, { lb:next() })
       end
-      assert.equal(4096, #lb:held())
+      assert.is_true(#lb:held() < 100)
    end)
 
    it("has another limit for a line that is looked at before it is taken", function()
