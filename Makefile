@@ -28,7 +28,7 @@ PURE_LIBS    = -lmbedcrypto -lutf8proc
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
-IO    = loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal filelock
+IO    = slab loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal filelock
 LUAC  = class memory guard task tasklua looplua fault await latch job ward signals copy worker errand offload disk fetch source pair fs fscall mailscan maillist mailread maillearn mailchore crypto saslua secret tlslua sock lookup spool mboxlua
 JOINT = listener conn secure send view steps enter deliver leave settings server sandbox module
 
@@ -53,7 +53,7 @@ $(BUILD)/popd/core.so: $(OBJECTS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -Wl,-z,nodelete -o $@.new $^ $(MODULE_LIBS) && mv $@.new $@
 
-$(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) class copy) $(TESTING)
+$(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) slab class copy) $(TESTING)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -o $@.new $^ $(PURE_LIBS) && mv $@.new $@
 

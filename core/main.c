@@ -1,4 +1,5 @@
 /* main - the popd-lua program: an interpreter with popd inside. */
+#include "slab.h"
 #include "worker.h"
 
 #include <lauxlib.h>
@@ -6,6 +7,7 @@
 #include <lualib.h>
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,14 +130,55 @@ tell_malloc(void)
 #endif
 }
 
+/* What luaL_newstate does besides. */
+struct warnings {
+    bool on, continued; /* shown; the text goes on */
+};
+
+static void
+on_warning(void *owner, const char *text, int continues)
+{
+    struct warnings *w = owner;
+
+    if (!w->continued && !continues && text[0] == '@')
+        w->on = strcmp(text, "@on") == 0 || (w->on && strcmp(text, "@off") != 0);
+    else if (w->on)
+        fprintf(stderr, "%s%s%s", w->continued ? "" : "Lua warning: ", text, continues ? "" : "\n");
+    w->continued = continues;
+}
+
+static int
+on_panic(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+
+    fprintf(stderr, "popd-lua: an error that nobody catches: %s\n", text ? text : "no text");
+    return 0;
+}
+
+static lua_State *
+new_state(struct slab *slab, struct warnings *warnings)
+{
+    lua_State *L = slab ? lua_newstate(slab_resize, slab) : NULL;
+
+    if (!L)
+        return NULL;
+    lua_atpanic(L, on_panic);
+    lua_setwarnf(L, on_warning, warnings);
+    return L;
+}
+
 int
 main(int argc, char **argv)
 {
+    struct warnings warnings = {0};
+    struct slab *slab;
     lua_State *L;
     int status = EXIT_FAILURE;
 
     tell_malloc();
-    L = luaL_newstate();
+    slab = slab_new();
+    L = new_state(slab, &warnings);
 
     /* A log that nobody reads any more is no reason to end.  Not SIG_IGN, which
      * the programs that a script starts would inherit. */
@@ -153,5 +196,6 @@ main(int argc, char **argv)
     else
         fprintf(stderr, "popd-lua: %s\n", lua_tostring(L, -1));
     lua_close(L);
+    slab_free(slab);
     return status;
 }

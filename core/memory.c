@@ -1,5 +1,7 @@
 #include "memory.h"
 
+#include "slab.h"
+
 #include <stdint.h>
 #include <stdio.h>
 
@@ -94,6 +96,20 @@ memory_fits(struct memory *m, lua_State *L, size_t growth)
 {
     collect(m, L);
     return has_room(m, growth);
+}
+
+void
+memory_trim(const struct memory *m, lua_State *L)
+{
+    void *owner;
+    lua_Alloc own = lua_getallocf(L, &owner);
+
+    if (m->below) {
+        own = m->below;
+        owner = m->below_owner;
+    }
+    if (own == slab_resize)
+        slab_trim(owner);
 }
 
 /* Whoever has put one in front of ours keeps it, and ours with it. */

@@ -80,9 +80,10 @@ testing_class(lua_State *L, const char *field, const char *name, const luaL_Reg 
 }
 
 static void (*const parts[])(lua_State *) = {
-    testing_base64,    testing_buf,        testing_command,  testing_copy,      testing_digest,
-    testing_dotstuff,  testing_linebuf,    testing_maildrop, testing_mailindex, testing_mailname,
-    testing_mailnames, testing_proxyproto, testing_reply,    testing_session,   testing_texts,
+    testing_base64,    testing_buf,      testing_command,   testing_copy,
+    testing_digest,    testing_dotstuff, testing_linebuf,   testing_maildrop,
+    testing_mailindex, testing_mailname, testing_mailnames, testing_proxyproto,
+    testing_reply,     testing_session,  testing_slab,      testing_texts,
 };
 
 int

@@ -30,6 +30,7 @@ void testing_mailnames(lua_State *L);
 void testing_proxyproto(lua_State *L);
 void testing_reply(lua_State *L);
 void testing_session(lua_State *L);
+void testing_slab(lua_State *L);
 void testing_texts(lua_State *L);
 
 /* Adds a class to the table on top of the stack: testing.field.new makes one of
