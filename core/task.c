@@ -101,6 +101,7 @@ tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
     keep_text(L, swallowed_text);
     ts->L = lua_newthread(L);
     lua_sethook(ts->L, NULL, 0, 0); /* a new thread has its maker's hook */
+    tidy_init(&ts->tidy, loop, ts->L, &ts->guards.memory);
     lua_rawsetp(L, LUA_REGISTRYINDEX, ts->L);
 }
 
@@ -229,6 +230,7 @@ tasks_close(struct tasks *ts)
 
     while ((t = ts->all))
         task_drop(t);
+    tidy_stop(&ts->tidy);
     ts->loop = NULL;
 }
 
@@ -538,6 +540,7 @@ task_start(struct tasks *ts, const struct task_limits *limits, uint64_t party, t
     lua_State *L = ts->L;
     int args;
 
+    tidy_stir(&ts->tidy);
     if (handle)
         *handle = t;
     if (!t)

@@ -16,6 +16,7 @@
 #define POPD_TASK_H
 
 #include "guard.h"
+#include "tidy.h"
 
 enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED, TASK_STOPPED };
 
@@ -29,6 +30,7 @@ struct tasks {
     lua_State *L;         /* a thread of ours to work on; anchored in the registry */
     struct task *running; /* whose code runs now, or NULL */
     struct guards guards; /* its guard counts */
+    struct tidy tidy;
     lua_State *spare[16]; /* coroutines to use again; anchored in the registry */
     size_t spares;
     struct task *all;

@@ -1,0 +1,129 @@
+#include "tidy.h"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+/* Seconds without anything that ran: then it is quiet. */
+#define QUIET 0.1
+
+/* Seconds of a turn; and the least time from one tidying to the next, in its own. */
+#define TURN 0.0005
+#define SHARE 50
+
+/* The one under way, which passes over what became garbage since it began; a whole
+ * one; and one for what finalizers let go of. */
+#define CYCLES 3
+
+static void
+give_memory_back(struct tidy *t)
+{
+    memory_trim(t->memory, t->L);
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+static void
+set_alarm(struct tidy *t)
+{
+    double left = t->resume - loop_now();
+
+    t->stirred = false;
+    alarm_set(&t->alarm, left > QUIET ? left : QUIET);
+}
+
+static void
+end(struct tidy *t)
+{
+    t->resume = loop_now() + t->spent * SHARE;
+    t->spent = 0;
+    t->cycles = 0;
+}
+
+/* In generations a step has no end to wait for: all at once, as Lua does then. */
+static bool
+by_steps(lua_State *L)
+{
+    if (lua_gc(L, LUA_GCINC, 0, 0, 0) == LUA_GCINC)
+        return true;
+    lua_gc(L, LUA_GCGEN, 0, 0); /* a whole collection */
+    return false;
+}
+
+/* One that the script has stopped stays so. */
+static int
+cycles_of(lua_State *L)
+{
+    return lua_gc(L, LUA_GCISRUNNING) && by_steps(L) ? CYCLES : 0;
+}
+
+static void
+collect(struct tidy *t, double until)
+{
+    if (t->fresh)
+        t->cycles = cycles_of(t->L);
+    t->fresh = false;
+    while (t->cycles > 0 && loop_now() < until)
+        t->cycles -= lua_gc(t->L, LUA_GCSTEP, 0);
+    if (t->cycles == 0)
+        give_memory_back(t);
+}
+
+static void
+on_turn(void *owner)
+{
+    struct tidy *t = owner;
+    double began = loop_now();
+
+    if (t->stirred) {
+        end(t);
+        set_alarm(t);
+        return;
+    }
+    collect(t, began + TURN);
+    t->spent += loop_now() - began;
+    if (t->cycles > 0)
+        turn_queue(&t->turn, t->loop);
+    else
+        end(t);
+}
+
+static void
+on_alarm(void *owner)
+{
+    struct tidy *t = owner;
+
+    if (t->stirred) {
+        set_alarm(t);
+        return;
+    }
+    t->fresh = true;
+    turn_queue(&t->turn, t->loop);
+}
+
+void
+tidy_init(struct tidy *t, struct loop *loop, lua_State *L, const struct memory *memory)
+{
+    *t = (struct tidy){.loop = loop, .L = L, .memory = memory, .turn = {.run = on_turn, .owner = t}};
+    alarm_init(&t->alarm, loop, on_alarm, t);
+    t->alarm.weak = true;
+}
+
+void
+tidy_stop(struct tidy *t)
+{
+    if (!t->loop)
+        return;
+    alarm_stop(&t->alarm);
+    turn_cancel(&t->turn, t->loop);
+    t->loop = NULL;
+}
+
+void
+tidy_stir(struct tidy *t)
+{
+    if (t->loop && !t->alarm.link && !t->turn.link)
+        set_alarm(t);
+    t->stirred = true;
+}
