@@ -15,21 +15,18 @@ end
 local Map = {}
 Map.__index = Map
 
---- Makes an empty one.
+--- Makes an empty one, which costs nothing yet: most logins need none.
 -- @return an object with `get` and `set`
 function uidl_map.new()
-   local map = {}
-   for i = 1, TABLES do
-      map[i] = {}
-   end
-   return setmetatable(map, Map)
+   return setmetatable({}, Map)
 end
 
 --- The value of a key.
 -- @function Map:get
 -- @string key not empty
 function Map:get(key)
-   return self[table_of(key)][key]
+   local part = self[table_of(key)]
+   return part and part[key]
 end
 
 --- Sets a key's value.
@@ -37,7 +34,13 @@ end
 -- @string key not empty
 -- @param value
 function Map:set(key, value)
-   self[table_of(key)][key] = value
+   local at = table_of(key)
+   local part = self[at]
+   if not part then
+      part = {}
+      self[at] = part
+   end
+   part[key] = value
 end
 
 return uidl_map
