@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define NAME_MOST 255
+#define PACK_MOST 4096 /* octets that are copied rather than cut to size where they are */
 
 /* The list ------------------------------------------------------------------ */
 
@@ -26,21 +27,78 @@ mailnames_hold(struct mailnames *m)
     m->holders++;
 }
 
+static void
+free_content(struct mailnames *m)
+{
+    if (m->packed)
+        return;
+    free(m->rows);
+    buf_clear(&m->text);
+}
+
 void
 mailnames_drop(struct mailnames *m)
 {
     if (!m || --m->holders)
         return;
-    free(m->rows);
+    free_content(m);
     free(m->inodes);
     free(m->sorts);
     free(m->keys);
-    buf_clear(&m->text);
     free(m);
 }
 
-void
-mailnames_trim(struct mailnames *m)
+/* Copies rows and text to `room`. */
+static void
+move_content(struct mailnames *m, char *room)
+{
+    size_t rows = m->count * sizeof *m->rows, text = m->text.len;
+
+    memcpy(room, m->rows, rows);
+    memcpy(room + rows, m->text.data, text);
+    m->rows = (struct mailname *)room;
+    m->room = m->count;
+    m->text = (struct buf){.data = room + rows, .len = text, .cap = text};
+}
+
+static struct mailnames *
+pack(struct mailnames *m, size_t size)
+{
+    struct mailnames *packed = malloc(sizeof *packed + size);
+
+    if (!packed)
+        return m;
+    *packed = *m;
+    move_content(packed, (char *)(packed + 1));
+    packed->packed = true;
+    free_content(m);
+    free(m);
+    return packed;
+}
+
+/* What has been packed is to grow.  False: out of memory. */
+static bool
+unpack(struct mailnames *m)
+{
+    struct mailname *rows = m->packed ? malloc(m->count * sizeof *rows + 1) : NULL;
+    struct buf text = {0};
+
+    if (!m->packed)
+        return true;
+    buf_add(&text, m->text.data, m->text.len);
+    if (!rows || text.failed) {
+        free(rows);
+        buf_clear(&text);
+        return false;
+    }
+    m->rows = memcpy(rows, m->rows, m->count * sizeof *rows);
+    m->text = text;
+    m->packed = false;
+    return true;
+}
+
+static void
+shrink(struct mailnames *m)
 {
     struct mailname *rows = m->count ? realloc(m->rows, m->count * sizeof *rows) : NULL;
     char *text = m->text.len ? realloc(m->text.data, m->text.len) : NULL;
@@ -53,6 +111,18 @@ mailnames_trim(struct mailnames *m)
         m->text.data = text;
         m->text.cap = m->text.len;
     }
+}
+
+struct mailnames *
+mailnames_trim(struct mailnames *m)
+{
+    size_t size = m->count * sizeof *m->rows + m->text.len;
+
+    if (m->holders == 1 && m->count && !m->packed && size <= PACK_MOST)
+        return pack(m, size);
+    if (!m->packed)
+        shrink(m);
+    return m;
 }
 
 static bool
@@ -138,12 +208,13 @@ mailname_uid(const struct mailnames *m, const struct mailname *row)
 bool
 mailnames_set_uid(struct mailnames *m, size_t row, const char *uid, size_t len)
 {
-    struct mailname *r = &m->rows[row];
+    struct mailname *r;
     char name[NAME_MOST];
     size_t at = m->text.len;
 
-    if (m->lent || !mailname_is_uid(uid, len))
+    if (m->lent || !mailname_is_uid(uid, len) || !unpack(m))
         return false;
+    r = &m->rows[row];
     memcpy(name, mailname_text(m, r), r->len);
     if (!add_text(m, name, r->len, uid, len))
         return false;

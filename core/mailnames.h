@@ -34,6 +34,7 @@ struct mailnames {
     struct mailkey *keys; /* ours: what mailsort_names returned, where the caller keeps them here; or NULL */
     size_t holders;
     bool lent;
+    bool packed; /* rows and text stand behind this, in one block */
 };
 
 /* Makes an empty list, held once.  NULL: out of memory. */
@@ -41,8 +42,9 @@ struct mailnames *mailnames_new(void);
 void mailnames_hold(struct mailnames *m);
 void mailnames_drop(struct mailnames *m); /* NULL is fine */
 
-/* Gives back what only the making needs. */
-void mailnames_trim(struct mailnames *m);
+/* Gives back what only the making needs.  The list itself moves, if it is small:
+ * into one block of just that size, or nowhere without memory. */
+struct mailnames *mailnames_trim(struct mailnames *m);
 
 /* Adds a file's name of 1 to 255 octets; others are left out.  `time` is what it
  * is sorted by, before its name.  False: out of memory. */

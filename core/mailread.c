@@ -15,6 +15,8 @@
 #define SCAN "popd.mailscan"
 #define FOLLOW "popd.mailfollow"
 
+#define LEARNED_FEW 64
+
 /* scan ---------------------------------------------------------------------- */
 
 struct scan {
@@ -43,12 +45,25 @@ knows_all(const struct mailnames *m)
     return true;
 }
 
-/* What was found becomes the list's.  Inodes tell files that are to be counted. */
+/* What a few names have told is looked at again as soon as it is looked up. */
+static void
+drop_few(struct mailscan *s)
+{
+    if (s->wrong || s->learned_count > LEARNED_FEW)
+        return;
+    free(s->learned);
+    s->learned = NULL;
+    s->learned_count = 0;
+}
+
+/* What was found becomes the list's, in memory of this thread.  Inodes tell files that are
+ * to be counted. */
 static void
 take_scan(struct maillist *l, struct mailscan *s)
 {
+    drop_few(s);
     *l = (struct maillist){
-        .names = s->names,
+        .names = mailnames_trim(s->names),
         .learned = s->learned,
         .learned_count = s->learned_count,
         .room = s->learned_count,
