@@ -310,29 +310,18 @@ take_input(struct conn *c)
 }
 
 static void
-on_readable(struct ev_loop *ev, ev_io *io, int events)
+on_io(struct ev_loop *ev, ev_io *io, int events)
 {
     struct conn *c = io->data;
 
-    (void)ev, (void)events;
+    (void)ev;
     c->spent = 0;
     if (secure_shakes(c)) /* milliseconds of computing: others are served between two of them */
         conn_wake(c);
+    else if (events & EV_WRITE) /* what is to be read waits */
+        conn_run(c);
     else
         take_input(c);
-}
-
-static void
-on_writable(struct ev_loop *ev, ev_io *io, int events)
-{
-    struct conn *c = io->data;
-
-    (void)ev, (void)events;
-    c->spent = 0;
-    if (secure_shakes(c))
-        conn_wake(c);
-    else
-        conn_run(c);
 }
 
 /* TLS may hold octets that the descriptor tells nothing of. */
@@ -416,25 +405,29 @@ note_blocked(struct conn *c)
 }
 
 static void
-set_watcher(struct ev_loop *ev, ev_io *w, bool on)
+watch_for(struct conn *c, int events)
 {
-    if (on)
-        ev_io_start(ev, w);
-    else
-        ev_io_stop(ev, w);
+    struct ev_loop *ev = c->host->loop->ev;
+
+    if (c->io.active && c->io.events == events)
+        return;
+    ev_io_stop(ev, &c->io);
+    ev_io_modify(&c->io, events);
+    if (events)
+        ev_io_start(ev, &c->io);
 }
 
 static void
 watch(struct conn *c)
 {
-    struct ev_loop *ev = c->host->loop->ev;
+    bool reads = wants_input(c);
+    bool writes = c->stuck || (secure_shakes(c) && tls_wants_write(c->stream.tls));
 
     note_blocked(c);
-    set_watcher(ev, &c->reader, wants_input(c));
-    set_watcher(ev, &c->writer, c->stuck || (secure_shakes(c) && tls_wants_write(c->stream.tls)));
-    if (c->reader.active)
+    watch_for(c, (reads ? EV_READ : 0) | (writes ? EV_WRITE : 0));
+    if (reads)
         linebuf_rest(&c->in);
-    if (c->reader.active && !secure_shakes(c) && stream_has_more(&c->stream))
+    if (reads && !secure_shakes(c) && stream_has_more(&c->stream))
         conn_wake(c);
     set_alarm(c);
 }
@@ -471,7 +464,7 @@ conn_free(struct conn *c)
     struct conn_host *host = c->host;
 
     alarm_stop(&c->alarm);
-    alarm_stop(&c->renewal);
+    steps_stop_renewing(c);
     turn_cancel(&c->turn, host->loop);
     session_clear(&c->session);
     linebuf_clear(&c->in);
@@ -513,10 +506,9 @@ conn_gone(struct conn *c, const char *why)
     if (c->gone)
         return;
     c->gone = why;
-    ev_io_stop(ev, &c->reader);
-    ev_io_stop(ev, &c->writer);
+    ev_io_stop(ev, &c->io);
     alarm_stop(&c->alarm);
-    alarm_stop(&c->renewal);
+    steps_stop_renewing(c);
     outq_clear(&c->out);
     stream_close(&c->stream);
     conn_wake(c);
@@ -583,11 +575,9 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     c->since = c->active = loop_now();
     session_init(&c->session, &host->config);
     linebuf_init(&c->in, host->limits.line_limit);
-    ev_io_init(&c->reader, on_readable, fd, EV_READ);
-    ev_io_init(&c->writer, on_writable, fd, EV_WRITE);
-    c->reader.data = c->writer.data = c;
+    ev_io_init(&c->io, on_io, fd, EV_READ);
+    c->io.data = c;
     alarm_init(&c->alarm, host->loop, on_alarm, c);
-    alarm_init(&c->renewal, host->loop, steps_renew, c);
     if (!c->mock)
         conn_wake(c);
     return c;

@@ -30,8 +30,6 @@
 #define CONN_PIECE 32768
 #define CONN_HIGH_WATER 65536
 
-#define CONN_STAMP 64
-
 /* Seconds, octets, counts; 0: no limit. */
 struct conn_limits {
     double login_timeout; /* from accept to login, in all */
@@ -83,24 +81,22 @@ struct conn {
     struct conn *next_peer, **peer_link; /* the server's list by address */
     lua_Integer id;
     struct net_address peer; /* behind PROXY the client's */
-    char stamp[CONN_STAMP];  /* APOP's; "": none */
+    uint64_t stamp[2];       /* APOP's, where the session has that */
 
     struct stream stream;
     struct tlssite *site;            /* held; NULL: no TLS here */
-    bool implicit;                   /* TLS comes before all else */
-    bool mock;                       /* a script plays the client, and says where it is */
     bool (*secured)(struct conn *c); /* next, once hands are shaken */
     struct linebuf in;
     struct outq out;
     struct session session;
-    enum need need;
     char command[COMMAND_SHOWN]; /* the last one, as it may be shown */
+    enum need need;
+    unsigned close_tries;
 
     bool (*next)(struct conn *c); /* what to do; false: stop for now */
     struct turn turn;
     const struct step *step; /* under way, or done just now */
     struct task *task;       /* while the step waits */
-    bool settled;            /* the step's outcome was taken */
     struct task *renewing;   /* a renew on the side */
 
     struct source *source; /* held (source_hold) */
@@ -109,19 +105,21 @@ struct conn {
     double silent_since; /* the source gives empty chunks; 0: it does not */
     size_t untaken;      /* octets at the end of `out` that steps_take_back can take back */
     size_t spent;        /* octets made in this turn */
-    bool update_failed;  /* QUIT is answered with -ERR */
-    unsigned close_tries;
 
-    ev_io reader, writer;
-    struct alarm alarm, renewal;
-    double since, active;  /* loop time: accepted; last command or reply ended */
-    double shaking_at;     /* since when hands are shaken; 0: they are not */
-    bool stuck;            /* the client must read before more can be sent */
-    double blocked_at;     /* since when the client takes too little; 0: it does not */
-    uint64_t blocked_mark; /* bytes_out then */
+    ev_io io;
+    struct alarm alarm, *renewal; /* ours; NULL: the storage has no renew */
+    double since, active;         /* loop time: accepted; last command or reply ended */
+    double shaking_at;            /* since when hands are shaken; 0: they are not */
+    double blocked_at;            /* since when the client takes too little; 0: it does not */
+    uint64_t blocked_mark;        /* bytes_out then */
 
     struct buf close_text; /* ours: told before a close that was asked for */
     const char *gone;      /* why it ended; NULL: it lives */
+    bool implicit;         /* TLS comes before all else */
+    bool mock;             /* a script plays the client, and says where it is */
+    bool settled;          /* the step's outcome was taken */
+    bool update_failed;    /* QUIT is answered with -ERR */
+    bool stuck;            /* the client must read before more can be sent */
     bool winding;          /* it is being wound up */
     bool running;          /* in conn_run */
     bool eof;              /* the client sends no more */
@@ -185,14 +183,14 @@ bool secure_shakes(const struct conn *c);
 bool send_pieces(struct conn *c); /* next: pieces of the source, until it ends */
 
 /* steps.h's files for conn.c */
-bool steps_begin(struct conn *c);             /* next: limits, TLS, the connect hook, the greeting */
-void steps_place(struct conn *c);             /* what may be offered, by where the client is */
-bool steps_serve(struct conn *c);             /* what the session needs of Lua */
-bool steps_pull(struct conn *c);              /* a pull function's next chunk */
-bool steps_sent(struct conn *c);              /* next: after the last piece */
-bool steps_take_back(struct conn *c);         /* a message failed at once: -ERR instead */
-bool steps_wind_up(struct conn *c);           /* next: after the client is gone */
-void steps_renew(void *conn);                 /* an alarm */
+bool steps_begin(struct conn *c);     /* next: limits, TLS, the connect hook, the greeting */
+void steps_place(struct conn *c);     /* what may be offered, by where the client is */
+bool steps_serve(struct conn *c);     /* what the session needs of Lua */
+bool steps_pull(struct conn *c);      /* a pull function's next chunk */
+bool steps_sent(struct conn *c);      /* next: after the last piece */
+bool steps_take_back(struct conn *c); /* a message failed at once: -ERR instead */
+bool steps_wind_up(struct conn *c);   /* next: after the client is gone */
+void steps_stop_renewing(struct conn *c);
 const char *steps_name(const struct conn *c); /* of the step under way or done last; for log lines */
 
 /* view.c: the userdata that scripts see; [-0, +1, e].  Closing it makes it

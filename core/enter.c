@@ -48,23 +48,28 @@ fail_connect(struct conn *c)
 
 static const struct step step_connect = {"connect", NULL, take_connect, fail_connect};
 
+#define STAMP_TEXT 48
+
 /* Of letters, digits, dots and one '@' only: mpop and nmap ignore others. */
 static const char *
+stamp_text(const struct conn *c, char text[STAMP_TEXT])
+{
+    snprintf(text, STAMP_TEXT, "<%016llx.%016llx@popd.lua>", (unsigned long long)c->stamp[0],
+             (unsigned long long)c->stamp[1]);
+    return text;
+}
+
+static bool
 make_stamp(struct conn *c)
 {
-    unsigned long long r[2];
-
-    c->stamp[0] = '\0';
-    if (!c->host->apop || getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
-        return NULL;
-    snprintf(c->stamp, sizeof c->stamp, "<%016llx.%016llx@popd.lua>", r[0], r[1]);
-    return c->stamp;
+    return c->host->apop && getrandom(c->stamp, sizeof c->stamp, 0) == (ssize_t)sizeof c->stamp;
 }
 
 static bool
 greet(struct conn *c)
 {
-    const char *stamp = make_stamp(c);
+    char text[STAMP_TEXT];
+    const char *stamp = make_stamp(c) ? stamp_text(c, text) : NULL;
 
     conn_say(c, session_greet(&c->session, stamp, conn_reply(c)));
     step_go_on(c, conn_serve);
@@ -257,6 +262,7 @@ push_login(lua_State *L, struct conn *c)
 {
     const struct session *s = &c->session;
     const struct slice *secret = &s->command.secret;
+    char stamp[STAMP_TEXT];
 
     lua_pushstring(L, session_logon(s));
     lua_pushlstring(L, s->name.data ? s->name.data : "", s->name.len);
@@ -264,7 +270,7 @@ push_login(lua_State *L, struct conn *c)
         lua_pushlstring(L, secret->at, secret->len);
     else
         lua_pushnil(L);
-    lua_pushstring(L, c->stamp);
+    lua_pushstring(L, s->apop ? stamp_text(c, stamp) : "");
     lua_pushboolean(L, s->kind != LOGIN_SASL || s->first);
     return 5;
 }
@@ -409,8 +415,7 @@ take_login(lua_State *L, struct conn *c)
         return;
     }
     conn_say(c, session_opened(&c->session, conn_reply(c)));
-    if (c->renews && c->host->limits.renew_interval > 0 && !c->gone)
-        alarm_set(&c->renewal, c->host->limits.renew_interval);
+    leave_renew(c);
 }
 
 static const struct step step_login = {"login", push_login, take_login, fail_login};

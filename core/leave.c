@@ -4,6 +4,7 @@
 #include "log.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 
 #define CLOSE_TRIES 10
 
@@ -95,7 +96,7 @@ quit_update(struct conn *c)
 bool
 leave_quit(struct conn *c)
 {
-    alarm_stop(&c->renewal);
+    steps_stop_renewing(c);
     if (c->host->hooks.quit)
         return step_run_then(c, &step_quit, quit_update);
     return quit_update(c);
@@ -122,21 +123,44 @@ end_renew(lua_State *L, enum task_status status, void *owner)
 
     if (status != TASK_DONE || !lua_toboolean(L, 1))
         c->lost = true;
-    else if (!c->gone && c->session.state == SESSION_TRANSACTION && c->host->limits.renew_interval > 0)
-        alarm_set(&c->renewal, c->host->limits.renew_interval);
+    leave_renew(c);
     conn_wake(c);
     if (status != TASK_DONE)
         step_log_failure(L, c, "renew");
 }
 
-void
-steps_renew(void *owner)
+static void
+renew(void *owner)
 {
     struct conn *c = owner;
 
     if (!c->gone && !c->renewing)
         task_start(c->host->tasks, &c->host->limits.callback, (uint64_t)c->id, push_renew, end_renew, c,
                    &c->renewing);
+}
+
+void
+leave_renew(struct conn *c)
+{
+    double interval = c->host->limits.renew_interval;
+
+    if (c->gone || c->lost || !c->renews || interval <= 0 || c->session.state != SESSION_TRANSACTION)
+        return;
+    if (!c->renewal && (c->renewal = malloc(sizeof *c->renewal)))
+        alarm_init(c->renewal, c->host->loop, renew, c);
+    if (c->renewal)
+        alarm_set(c->renewal, interval);
+    else
+        conn_gone(c, "out of memory");
+}
+
+void
+steps_stop_renewing(struct conn *c)
+{
+    if (c->renewal)
+        alarm_stop(c->renewal);
+    free(c->renewal);
+    c->renewal = NULL;
 }
 
 /* the end */

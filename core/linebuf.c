@@ -9,7 +9,7 @@
 void
 linebuf_init(struct linebuf *lb, size_t limit)
 {
-    *lb = (struct linebuf){.limit = limit};
+    *lb = (struct linebuf){.limit = (uint32_t)limit};
 }
 
 static void
@@ -39,7 +39,7 @@ linebuf_clear(struct linebuf *lb)
 void
 linebuf_limit(struct linebuf *lb, size_t limit)
 {
-    lb->limit = limit;
+    lb->limit = (uint32_t)limit;
 }
 
 /* How much may be held: twice as much as could be once an unfinished line fills
@@ -60,22 +60,22 @@ linebuf_wants(struct linebuf *lb)
 static bool
 grow(struct linebuf *lb, size_t need)
 {
-    size_t len = lb->end - lb->start, scanned = lb->scanned, most = lb->most;
+    uint32_t len = lb->end - lb->start;
     size_t cap = need < CAP_LEAST ? CAP_LEAST : need < 2 * lb->cap ? 2 * lb->cap : need;
     char *data;
 
-    cap = cap < most ? cap : most;
+    cap = cap < lb->most ? cap : lb->most;
     data = malloc(cap);
     if (!data)
         return false;
     if (len)
         memcpy(data, lb->data + lb->start, len);
-    release(lb);
+    wipe(lb);
+    free(lb->data);
     lb->data = data;
-    lb->cap = cap;
-    lb->most = most;
+    lb->cap = (uint32_t)cap;
+    lb->start = 0;
     lb->end = lb->used = len;
-    lb->scanned = scanned;
     return true;
 }
 
@@ -83,7 +83,7 @@ grow(struct linebuf *lb, size_t need)
 static void
 move_to_front(struct linebuf *lb)
 {
-    size_t len = lb->end - lb->start;
+    uint32_t len = lb->end - lb->start;
 
     if (lb->start && len) {
         memmove(lb->data, lb->data + lb->start, len);
@@ -107,7 +107,7 @@ linebuf_add(struct linebuf *lb, const char *bytes, size_t n)
     if (lb->end + n > lb->cap)
         move_to_front(lb);
     memcpy(lb->data + lb->end, bytes, n);
-    lb->end += n;
+    lb->end += (uint32_t)n;
     if (lb->end > lb->used)
         lb->used = lb->end;
     return true;
@@ -117,7 +117,7 @@ linebuf_add(struct linebuf *lb, const char *bytes, size_t n)
 static void
 pass(struct linebuf *lb, size_t n)
 {
-    lb->start += n;
+    lb->start += (uint32_t)n;
     lb->scanned = 0;
 }
 

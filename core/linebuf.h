@@ -13,19 +13,20 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* How much may be held to begin with. */
 #define LINEBUF_ROOM 4096
 
 struct linebuf {
-    char *data;        /* ours; NULL at rest */
-    size_t cap;        /* of data */
-    size_t most;       /* what cap may become; 0 at rest */
-    size_t limit;      /* octets of a line with its end; at least 3 */
-    size_t start, end; /* the bytes not handed out yet: data[start..end) */
-    size_t scanned;    /* of those, how many are known to hold no LF */
-    size_t used;       /* what was ever written to since the last wiping: data[0..used) */
-    bool skipping;     /* within a line that was too long */
+    char *data;          /* ours; NULL at rest */
+    uint32_t cap;        /* of data */
+    uint32_t most;       /* what cap may become; 0 at rest */
+    uint32_t limit;      /* octets of a line with its end; 3 to 2^31 */
+    uint32_t start, end; /* the bytes not handed out yet: data[start..end) */
+    uint32_t scanned;    /* of those, how many are known to hold no LF */
+    uint32_t used;       /* what was ever written to since the last wiping: data[0..used) */
+    bool skipping;       /* within a line that was too long */
 };
 
 enum linebuf_status {

@@ -65,5 +65,6 @@ void deliver_drop(struct conn *c);                                 /* lets go of
 /* leave.c */
 bool leave_quit(struct conn *c);
 bool leave_close(struct conn *c); /* gives a lock back, then serves on */
+void leave_renew(struct conn *c); /* after a while, again and again, where there is something to renew */
 
 #endif
