@@ -17,12 +17,12 @@
 struct maillist {
     struct mailnames *names; /* held */
     uint32_t *of;            /* ours; rows by another list's numbers, see mailnames_follow; NULL: its own */
-    size_t followed;         /* of `of` */
     struct mailindex_entry *learned; /* ours */
-    size_t learned_count, room;
-    size_t stale, wrong; /* of the index */
-    uint64_t stamp;      /* of the Maildir that it is all of, see mailscan_stamp; 0: it is not */
-    uint64_t cost;       /* octets that were read */
+    uint32_t followed;               /* of `of` */
+    uint32_t learned_count, room;
+    uint32_t stale, wrong; /* of the index */
+    uint64_t stamp;        /* of the Maildir that it is all of, see mailscan_stamp; 0: it is not */
+    uint64_t cost;         /* octets that were read */
 };
 
 /* Pushes the table `mail`, which mailread, maillearn and mailchore add to.

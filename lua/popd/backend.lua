@@ -32,7 +32,7 @@ local function call_lock(f, mbox, conn)
    return got, second
 end
 
--- true, false (taken) and who has it, or a Fault; st.locked tells that unlock is
+-- true, false (taken) and who has it, or a Fault; st.locked, since when, tells that unlock is
 -- owed: also for a lock that was taken, but too late for the session.
 local function lock(conn, st)
    if not st.storage.lock then
@@ -40,7 +40,7 @@ local function lock(conn, st)
    end
    local got, _, holder = ask(conn, "storage.lock", call_lock, st.storage.lock, st.mbox, conn)
    if got == true or is_fault(got) and got.answer == true then
-      st.locked = true
+      st.locked = core.now()
       holders.note(st, conn)
    elseif got and not is_fault(got) then
       return wrong(conn, "storage.lock", "a boolean", got)
@@ -80,7 +80,7 @@ function backend.steps(site)
    local users = {} -- sessions by user name
    local seen = {} -- name -> time of its last login, while login_delay asks for it
    local failed = setmetatable({}, { __mode = "k" }) -- connection -> its failed tries
-   local mechs = setmetatable({}, { __mode = "k" }) -- connection -> how it last tried to log in
+   local mechs = setmetatable({}, { __mode = "k" }) -- connection -> how it tries to log in, while it does
    -- By connection, the answer to a client that is refused already but reads of it
    -- first; it counts also if the client never comes to the answer.
    local refused_early = setmetatable({}, { __mode = "k" })
@@ -153,7 +153,7 @@ function backend.steps(site)
       st.counted = name
    end
 
-   local function count_out(st)
+   local function count_out(conn, st)
       local name = st.counted
       if not name then
          return
@@ -161,14 +161,14 @@ function backend.steps(site)
       st.counted = nil
       users[name] = users[name] > 1 and users[name] - 1 or nil
       local delay = options().login_delay
-      if delay and st.entered then
+      if delay and conn.state ~= "auth" then
          forget_old(delay)
          seen[name] = core.now()
       end
    end
 
    local function leave(conn, st)
-      count_out(st) -- first: it cannot fail
+      count_out(conn, st) -- first: it cannot fail
       unlock(conn, st)
    end
 
@@ -192,7 +192,7 @@ function backend.steps(site)
       if not go then
          return false, code, text, false
       end
-      st.entered, found.name = true, name
+      found.name = name
       log_login(conn, "logged in", name, { messages = found.count })
       return true, found
    end
@@ -214,8 +214,7 @@ function backend.steps(site)
       if too_soon(name) then
          return refuse(conn, name, "hook", "LOGIN-DELAY", "this maildrop was open a moment ago; try again later", false)
       end
-      local given = options().storage
-      local st = { storage = forms.storage(given), given = given, mbox = mbox }
+      local st = { storage = forms.storage(options().storage), mbox = mbox }
       core.conn_private(conn, st)
       return enter(conn, st, name)
    end
@@ -224,10 +223,7 @@ function backend.steps(site)
       return refuse(conn, outcome.name, outcome.why, outcome.code, outcome.text, outcome.why == "password")
    end
 
-   -- "challenge", octets; true, what was found; or false, code, text, whether it
-   -- was a failed try.  `first`: AUTH's command itself, not what answers a challenge.
-   function steps.login(conn, kind, name, secret, stamp, first)
-      mechs[conn] = kind
+   local function log_in(conn, kind, name, secret, stamp, first)
       local outcome = login.step(conn, options(), kind, name, secret, stamp, first)
       notice_secrets()
       if outcome.challenge then
@@ -242,6 +238,18 @@ function backend.steps(site)
          return refuse_outcome(conn, outcome)
       end
       return admit(conn, outcome.name, outcome.mbox)
+   end
+
+   local function logged(conn, ...)
+      mechs[conn] = nil
+      return ...
+   end
+
+   -- "challenge", octets; true, what was found; or false, code, text, whether it
+   -- was a failed try.  `first`: AUTH's command itself, not what answers a challenge.
+   function steps.login(conn, kind, name, secret, stamp, first)
+      mechs[conn] = kind
+      return logged(conn, log_in(conn, kind, name, secret, stamp, first))
    end
 
    function steps.octets(conn, ids)

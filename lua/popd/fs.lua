@@ -148,9 +148,19 @@ end
 -- or when its file was replaced.
 local files = setmetatable({}, { __mode = "v" })
 
--- The locks that this process holds, by path and byte: also those in a file
--- that was removed since, which other processes can no longer see.
+-- The locks that this process holds, by path, by byte: also those in a file
+-- that was removed since, which other processes can no longer see.  A lock keeps
+-- the table of its path.
 local held = setmetatable({}, { __mode = "v" })
+
+local function held_in(path)
+   local locks = held[path]
+   if not locks then
+      locks = setmetatable({}, { __mode = "v" })
+      held[path] = locks
+   end
+   return locks
+end
 
 local function open(path)
    if files[path] then
@@ -186,8 +196,8 @@ function Lock:release()
    local file = self.file
    if file then
       self.file = false
-      if held[self.name] == self then
-         held[self.name] = nil
+      if self.among[self.byte] == self then
+         self.among[self.byte] = nil
       end
       file:unlock(self.byte)
    end
@@ -196,20 +206,20 @@ end
 Lock.__close = Lock.release
 Lock.__gc = Lock.release
 
-local function try(path, name, byte)
+local function try(path, locks, byte)
    local file, err, code = open(path)
    if not file then
       return nil, err, code
    end
    -- Made first, so that no lack of memory leaves a lock that nobody can release.
-   local lock = setmetatable({ file = false, byte = byte, name = name }, Lock)
+   local lock = setmetatable({ file = false, byte = byte, among = locks }, Lock)
    local ok
    ok, err, code = file:lock(byte)
    if not ok then
       return ok, err, code
    end
    lock.file = file
-   held[name] = lock
+   locks[byte] = lock
    return lock
 end
 
@@ -223,12 +233,12 @@ end
 function fs.lock(path, key)
    check_path(path)
    local byte = byte_of(key)
-   local name = ("%s\0%d"):format(path, byte)
+   local locks = held_in(path)
    for _ = 1, 10 do
-      if held[name] then
+      if locks[byte] then
          return false
       end
-      local lock, err, code = try(path, name, byte)
+      local lock, err, code = try(path, locks, byte)
       -- A lock in a file that was removed meanwhile would keep nobody out.
       if not lock or lock.file:is(path) then
          return lock, err, code
@@ -246,7 +256,7 @@ end
 function fs.locked(path, key)
    check_path(path)
    local byte = byte_of(key)
-   if held[("%s\0%d"):format(path, byte)] then
+   if held_in(path)[byte] then
       return true
    end
    local _, err, code = core.stat(path)

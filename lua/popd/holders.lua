@@ -8,7 +8,7 @@ local core = require("popd.core")
 
 local holders = {}
 
--- By storage, by mbox: the session that has it.
+-- By storage, by mbox: the connection whose session has it.
 local held = setmetatable({}, { __mode = "k" })
 
 -- What a storage may tell, and what the log calls it.
@@ -27,18 +27,17 @@ function holders.are_told(got, second)
 end
 
 --- A session has its maildrop's lock from now on.
--- @tparam table st its `given` (the storage) and `mbox`; `conn` and `since` are set
+-- @tparam table st its `storage`, `mbox` and `locked`, since when; the connection's own (`core.conn_private`)
 -- @param conn
 function holders.note(st, conn)
-   held[st.given] = held[st.given] or {}
-   held[st.given][st.mbox] = st
-   st.conn, st.since = conn, core.now()
+   held[st.storage] = held[st.storage] or {}
+   held[st.storage][st.mbox] = conn
 end
 
 --- It has it no more.
 -- @tparam table st
 function holders.forget(st)
-   held[st.given][st.mbox] = nil
+   held[st.storage][st.mbox] = nil
 end
 
 -- Log lines take text and numbers; seconds are enough.
@@ -54,11 +53,11 @@ end
 -- @tparam ?table told what the storage told: any of `kind`, `process`, `age` and `idle` (seconds), `conn`, `path`
 -- @treturn table fields for the log
 function holders.fields(st, told)
-   local here, fields = held[st.given] and held[st.given][st.mbox], {}
+   local here, fields = held[st.storage] and held[st.storage][st.mbox], {}
    if here then
       fields.held_by, fields.held_process = "session", (core.spool_self())
-      fields.held_conn, fields.held_age = here.conn.id, shown(core.now() - here.since)
-      fields.held_idle = shown(here.conn.idle)
+      fields.held_conn, fields.held_age = here.id, shown(core.now() - core.conn_private(here).locked)
+      fields.held_idle = shown(here.idle)
    end
    for name, called in pairs(FIELDS) do
       fields[called] = shown(rawget(told or {}, name)) or fields[called]

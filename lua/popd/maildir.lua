@@ -93,16 +93,21 @@ end
 
 -- What is noted of single messages, by number: made when it is asked for, since
 -- most sessions rest without.
+local NOBODY = {}
 local NOTES = { files = true, octets = true, stored = true, links = true, twins = true, gone = true, unsure = true }
 
-local Session = {
-   __index = function(session, name)
-      if NOTES[name] then
-         session[name] = {}
-         return rawget(session, name)
-      end
-   end,
-}
+-- The metatable of a storage's sessions; `shared` has what is the same for all.
+local function class_of(shared)
+   return {
+      __index = function(session, name)
+         if NOTES[name] then
+            session[name] = {}
+            return rawget(session, name)
+         end
+         return shared[name]
+      end,
+   }
+end
 
 local function base_of(file)
    return file:match("^%l+/([^:]*)")
@@ -219,9 +224,14 @@ local function arrange(session, known)
    end
 end
 
+-- What a list of the shelf is found by.
+local function key_of(session)
+   return session.dir .. session.marks
+end
+
 -- Takes the list of the session before, if there is one and nothing has changed since.
 local function reopen(session)
-   session.list, session.since = shelf.take(session.key, session.dir)
+   session.list, session.since = shelf.take(key_of(session), session.dir)
    return session.list ~= nil
 end
 
@@ -386,7 +396,7 @@ end
 
 -- Where the unique-ids are the names, a list has them already, but for twins.
 local function identify_twins(session)
-   for id, twin in pairs(session.twins) do
+   for id, twin in pairs(rawget(session, "twins") or NOBODY) do
       mail.set_uid(session.list, id, fs.sha256(mail.base(session.list, id) .. "\0" .. twin))
    end
 end
@@ -449,8 +459,8 @@ end
 
 local function close(session)
    local gone = rawget(session, "gone")
-   if session.key and not (gone and next(gone)) then
-      shelf.put(session.key, session.list, session.since)
+   if session.since ~= nil and not (gone and next(gone)) then
+      shelf.put(key_of(session), session.list, session.since or nil)
    else
       mail.close(session.list)
    end
@@ -702,19 +712,21 @@ function maildir.new(options)
       end
    end
 
-   -- What a list of the shelf is found by. How many are shown may differ between storages, and what is shown
-   -- by their age changes with time.
+   -- How many are shown may differ between storages, and what is shown by their age changes with time: such lists
+   -- are not for the shelf.
    local is_kept = not (options.newest or options.days or options.order == "mtime")
-   local marks = options.dele == "flag" and "\0T" or ""
+   local Session = class_of { dele = options.dele or "unlink", marks = options.dele == "flag" and "\0T" or "" }
 
    -- Where the unique-ids are the names.
    local function prepare_plain(session)
-      session.key = is_kept and session.dir .. marks or nil
-      if session.key and reopen(session) then
+      if is_kept and reopen(session) then
          return true
       end
       local ok, err = open(session, options, {})
       if ok then
+         if is_kept then
+            session.since = false -- the shelf does not know the list yet
+         end
          identify_twins(session)
       end
       return ok, err
@@ -776,7 +788,6 @@ function maildir.new(options)
       local session = setmetatable({
          holder = options.take_over and locks.watch { path = dir, conn = conn } or nil,
          dir = dir:gsub("([^/])/+$", "%1"),
-         dele = options.dele or "unlink",
       }, Session)
       sessions[mbox] = session
       local done, ok, err = pcall(claim, session, mbox)
