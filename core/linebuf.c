@@ -141,7 +141,7 @@ whole_line(struct linebuf *lb)
         return 0;
     from = lb->data + lb->start + lb->scanned;
     lf = memchr(from, '\n', len - lb->scanned);
-    lb->scanned = len;
+    lb->scanned = (uint32_t)len;
     return lf ? (size_t)(lf - (lb->data + lb->start)) + 1 : 0;
 }
 

@@ -14,7 +14,7 @@ maildrop_open(struct maildrop *m, size_t count, uint64_t total)
         return false;
     for (size_t i = 0; i < count; i++)
         m->messages[i].octets = MAILDROP_UNKNOWN;
-    m->count = m->kept = count;
+    m->count = m->kept = (uint32_t)count;
     m->kept_octets = count ? total : 0;
     return true;
 }

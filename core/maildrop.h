@@ -26,10 +26,10 @@ struct maildrop_message {
 /* Zeroed, it is an empty maildrop. */
 struct maildrop {
     struct maildrop_message *messages; /* ours; `count` of them */
-    size_t count;
-    size_t kept;             /* not marked */
-    size_t sized;            /* whose size is known */
-    size_t identified;       /* whose unique-id is known */
+    uint32_t count;
+    uint32_t kept;           /* not marked */
+    uint32_t sized;          /* whose size is known */
+    uint32_t identified;     /* whose unique-id is known */
     uint64_t kept_octets;    /* of those kept; MAILDROP_UNKNOWN until it can be told */
     struct buf uids;         /* ours */
     struct mailnames *names; /* held: their text has the unique-ids; NULL: `uids` has */

@@ -145,7 +145,7 @@ make_room(struct mailnames *m)
     if (n >= MAILNAMES_SEVERAL || !grow_array(&m->rows, sizeof *m->rows, n) ||
         !grow_array(&m->inodes, sizeof *m->inodes, n) || !grow_array(&m->sorts, sizeof *m->sorts, n))
         return false;
-    m->room = n;
+    m->room = (uint32_t)n;
     return true;
 }
 
@@ -239,7 +239,7 @@ mailnames_remove(struct mailnames *m, const uint32_t *numbers, size_t n)
             m->inodes[to] = m->inodes[i];
         to++;
     }
-    m->count = to;
+    m->count = (uint32_t)to;
 }
 
 void
@@ -252,7 +252,7 @@ mailnames_keep_last(struct mailnames *m, size_t n)
     memmove(m->rows, m->rows + from, (m->count - from) * sizeof *m->rows);
     if (m->inodes)
         memmove(m->inodes, m->inodes + from, (m->count - from) * sizeof *m->inodes);
-    m->count -= from;
+    m->count -= (uint32_t)from;
 }
 
 /* By base ------------------------------------------------------------------- */

@@ -27,12 +27,12 @@ struct mailsort {
 /* Counted: see mailnames_hold. */
 struct mailnames {
     struct mailname *rows; /* ours; `count` of them, room for `room` */
-    size_t count, room;
+    uint32_t count, room;
     struct buf text;        /* ours */
     uint64_t *inodes;       /* ours, by row; the caller drops them when they are not needed */
     struct mailsort *sorts; /* ours, by row: what to sort by; NULL once sorted */
     struct mailkey *keys; /* ours: what mailsort_names returned, where the caller keeps them here; or NULL */
-    size_t holders;
+    uint32_t holders;
     bool lent;
     bool packed; /* rows and text stand behind this, in one block */
 };

@@ -156,6 +156,10 @@ on_panic(lua_State *L)
     return 0;
 }
 
+/* The heap grows by half between two collections, not to twice its size: what a crowd
+ * leaves behind lies between what its sessions keep. */
+#define GC_PAUSE 150
+
 static lua_State *
 new_state(struct slab *slab, struct warnings *warnings)
 {
@@ -163,6 +167,7 @@ new_state(struct slab *slab, struct warnings *warnings)
 
     if (!L)
         return NULL;
+    lua_gc(L, LUA_GCINC, GC_PAUSE, 0, 0);
     lua_atpanic(L, on_panic);
     lua_setwarnf(L, on_warning, warnings);
     return L;

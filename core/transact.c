@@ -46,7 +46,7 @@ phase_run_stat(struct session *s, struct buf *out)
 {
     if (s->maildrop.kept_octets == MAILDROP_UNKNOWN)
         return ask(s, NEED_OCTETS, 0);
-    return say_fact(out, "%zu %" PRIu64, s->maildrop.kept, s->maildrop.kept_octets);
+    return say_fact(out, "%" PRIu32 " %" PRIu64, s->maildrop.kept, s->maildrop.kept_octets);
 }
 
 static enum need
