@@ -161,13 +161,13 @@ say_close(struct conn *c)
 {
     static const char lost[] = "the lock on the maildrop was lost; nothing was deleted";
     const struct session *s = &c->session;
-    struct buf *reply = conn_reply(c), *text = &c->close_text;
+    struct buf *reply = conn_reply(c), *text = c->close_text;
 
     if (c->lost)
         say_text(s, false, "SYS/TEMP", lost, sizeof lost - 1, reply);
     else if (c->untold)
         say_text(s, false, "SYS/TEMP", CONN_NEUTRAL, sizeof CONN_NEUTRAL - 1, reply);
-    else if (text->len)
+    else if (text && text->len)
         conn_log_faults(c, say_text(s, false, NULL, text->data, text->len, reply));
     conn_say(c, NEED_CLOSE);
     return true;
@@ -458,6 +458,25 @@ step(struct conn *c)
     return c->next(c);
 }
 
+/* NULL: out of memory; then the client is not told. */
+static struct buf *
+make_close_text(const char *text, size_t len)
+{
+    struct buf *made = calloc(1, sizeof *made);
+
+    if (made)
+        buf_add(made, text, len);
+    return made;
+}
+
+static void
+free_close_text(struct conn *c)
+{
+    if (c->close_text)
+        buf_clear(c->close_text);
+    free(c->close_text);
+}
+
 static void
 conn_free(struct conn *c)
 {
@@ -469,7 +488,7 @@ conn_free(struct conn *c)
     session_clear(&c->session);
     linebuf_clear(&c->in);
     outq_clear(&c->out);
-    buf_clear(&c->close_text);
+    free_close_text(c);
     stream_clear(&c->stream);
     tlssite_drop(c->site);
     host->gone(host->owner, c);
@@ -518,8 +537,8 @@ void
 conn_ask_close(struct conn *c, const char *text, size_t len)
 {
     c->close_asked = true;
-    if (!c->close_text.len)
-        buf_add(&c->close_text, text, len);
+    if (!c->close_text && len)
+        c->close_text = make_close_text(text, len);
     conn_wake(c);
 }
 

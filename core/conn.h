@@ -113,7 +113,7 @@ struct conn {
     double blocked_at;            /* since when the client takes too little; 0: it does not */
     uint64_t blocked_mark;        /* bytes_out then */
 
-    struct buf close_text; /* ours: told before a close that was asked for */
+    struct buf *close_text; /* ours: told before a close that was asked for; NULL: nothing is */
     const char *gone;      /* why it ended; NULL: it lives */
     bool implicit;         /* TLS comes before all else */
     bool mock;             /* a script plays the client, and says where it is */

@@ -187,19 +187,22 @@ local function check_path(path)
    end
 end
 
+-- A lock is an array, which is small: sessions that rest have one each.
+local FILE, BYTE, AMONG = 1, 2, 3 -- the file, false once it is given back; which byte; the locks of its path
+
 local Lock = {}
 Lock.__index = Lock
 
 --- Gives a lock back; a second time does nothing.
 -- @function Lock:release
 function Lock:release()
-   local file = self.file
+   local file, byte, among = self[FILE], self[BYTE], self[AMONG]
    if file then
-      self.file = false
-      if self.among[self.byte] == self then
-         self.among[self.byte] = nil
+      self[FILE] = false
+      if among[byte] == self then
+         among[byte] = nil
       end
-      file:unlock(self.byte)
+      file:unlock(byte)
    end
 end
 
@@ -212,13 +215,13 @@ local function try(path, locks, byte)
       return nil, err, code
    end
    -- Made first, so that no lack of memory leaves a lock that nobody can release.
-   local lock = setmetatable({ file = false, byte = byte, among = locks }, Lock)
+   local lock = setmetatable({ false, byte, locks }, Lock) -- FILE, BYTE, AMONG
    local ok
    ok, err, code = file:lock(byte)
    if not ok then
       return ok, err, code
    end
-   lock.file = file
+   lock[FILE] = file
    locks[byte] = lock
    return lock
 end
@@ -240,7 +243,7 @@ function fs.lock(path, key)
       end
       local lock, err, code = try(path, locks, byte)
       -- A lock in a file that was removed meanwhile would keep nobody out.
-      if not lock or lock.file:is(path) then
+      if not lock or lock[FILE]:is(path) then
          return lock, err, code
       end
       lock:release()
