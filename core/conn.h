@@ -114,22 +114,22 @@ struct conn {
     uint64_t blocked_mark;        /* bytes_out then */
 
     struct buf *close_text; /* ours: told before a close that was asked for; NULL: nothing is */
-    const char *gone;      /* why it ended; NULL: it lives */
-    bool implicit;         /* TLS comes before all else */
-    bool mock;             /* a script plays the client, and says where it is */
-    bool settled;          /* the step's outcome was taken */
-    bool update_failed;    /* QUIT is answered with -ERR */
-    bool stuck;            /* the client must read before more can be sent */
-    bool winding;          /* it is being wound up */
-    bool running;          /* in conn_run */
-    bool eof;              /* the client sends no more */
-    bool close_asked;      /* close once the present command is answered */
-    bool ending;           /* for a guard has tripped */
-    bool untold;           /* which no reply has told the client */
-    bool lost;             /* renew failed: the lock is not ours any more */
-    bool entered;          /* the login step ran: there may be a lock */
-    bool renews;           /* the storage has renew */
-    bool dead;             /* wound up */
+    const char *gone;       /* why it ended; NULL: it lives */
+    bool implicit;          /* TLS comes before all else */
+    bool mock;              /* a script plays the client, and says where it is */
+    bool settled;           /* the step's outcome was taken */
+    bool update_failed;     /* QUIT is answered with -ERR */
+    bool stuck;             /* the client must read before more can be sent */
+    bool winding;           /* it is being wound up */
+    bool running;           /* in conn_run */
+    bool eof;               /* the client sends no more */
+    bool close_asked;       /* close once the present command is answered */
+    bool ending;            /* for a guard has tripped */
+    bool untold;            /* which no reply has told the client */
+    bool lost;              /* renew failed: the lock is not ours any more */
+    bool entered;           /* the login step ran: there may be a lock */
+    bool renews;            /* the storage has renew */
+    bool dead;              /* wound up */
 };
 
 /* Takes over a client's socket.  NULL: out of memory; the socket is closed. */

@@ -98,7 +98,7 @@ memory_fits(struct memory *m, lua_State *L, size_t growth)
     return has_room(m, growth);
 }
 
-void
+bool
 memory_trim(const struct memory *m, lua_State *L)
 {
     void *owner;
@@ -108,8 +108,7 @@ memory_trim(const struct memory *m, lua_State *L)
         own = m->below;
         owner = m->below_owner;
     }
-    if (own == slab_resize)
-        slab_trim(owner);
+    return own == slab_resize && slab_trim(owner);
 }
 
 /* Whoever has put one in front of ours keeps it, and ours with it. */

@@ -1,6 +1,5 @@
 #include "slab.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,16 +238,17 @@ slab_resize(void *slab, void *block, size_t old, size_t size)
     return moved;
 }
 
-void
+bool
 slab_trim(struct slab *s)
 {
-    struct page *p;
+    struct page *p = s->empty;
 
-    while ((p = s->empty)) {
-        unlink_page(p);
-        madvise(p->start, PAGE, MADV_DONTNEED);
-        link_page(p, &s->bare);
-    }
+    if (!p)
+        return false;
+    unlink_page(p);
+    madvise(p->start, PAGE, MADV_DONTNEED);
+    link_page(p, &s->bare);
+    return true;
 }
 
 struct slab *

@@ -9,6 +9,7 @@
 #ifndef POPD_SLAB_H
 #define POPD_SLAB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define SLAB_MOST 3072
@@ -26,7 +27,7 @@ void slab_free(struct slab *s);
  * octets.  NULL: out of memory, or freed. */
 void *slab_resize(void *slab, void *block, size_t old, size_t size);
 
-/* Empty pages go back to the system. */
-void slab_trim(struct slab *s);
+/* An empty page goes back to the system.  False: there is none. */
+bool slab_trim(struct slab *s);
 
 #endif

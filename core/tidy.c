@@ -16,9 +16,8 @@
 #define CYCLES 3
 
 static void
-give_memory_back(struct tidy *t)
+trim_malloc(void)
 {
-    memory_trim(t->memory, t->L);
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
@@ -58,16 +57,21 @@ cycles_of(lua_State *L)
     return lua_gc(L, LUA_GCISRUNNING) && by_steps(L) ? CYCLES : 0;
 }
 
-static void
-collect(struct tidy *t, double until)
+/* False: all is done. */
+static bool
+go_on(struct tidy *t, double until)
 {
     if (t->fresh)
         t->cycles = cycles_of(t->L);
     t->fresh = false;
-    while (t->cycles > 0 && loop_now() < until)
-        t->cycles -= lua_gc(t->L, LUA_GCSTEP, 0);
-    if (t->cycles == 0)
-        give_memory_back(t);
+    while (t->cycles > 0 || memory_trim(t->memory, t->L)) {
+        if (t->cycles > 0)
+            t->cycles -= lua_gc(t->L, LUA_GCSTEP, 0);
+        if (loop_now() >= until)
+            return true;
+    }
+    trim_malloc();
+    return false;
 }
 
 static void
@@ -75,15 +79,16 @@ on_turn(void *owner)
 {
     struct tidy *t = owner;
     double began = loop_now();
+    bool goes_on;
 
     if (t->stirred) {
         end(t);
         set_alarm(t);
         return;
     }
-    collect(t, began + TURN);
+    goes_on = go_on(t, began + TURN);
     t->spent += loop_now() - began;
-    if (t->cycles > 0)
+    if (goes_on)
         turn_queue(&t->turn, t->loop);
     else
         end(t);

@@ -63,13 +63,17 @@ l_slab_set(lua_State *L)
     return 1;
 }
 
+/* trim() -> how many pages were empty */
 static int
 l_slab_trim(lua_State *L)
 {
     struct blocks *b = luaL_checkudata(L, 1, SLAB);
+    lua_Integer n = 0;
 
-    slab_trim(b->slab);
-    return 0;
+    while (slab_trim(b->slab))
+        n++;
+    lua_pushinteger(L, n);
+    return 1;
 }
 
 static const luaL_Reg slab_methods[] = {{"set", l_slab_set}, {"trim", l_slab_trim}, {NULL, NULL}};
