@@ -353,6 +353,7 @@ run(struct task *t, int args)
     struct task *before = set_running(t->tasks, t);
     int results = 0, status;
 
+    tidy_stir(&t->tasks->tidy);
     status = lua_resume(t->co, before ? before->co : t->tasks->L, args, &results);
     set_running(t->tasks, before);
     if (status == LUA_YIELD)
@@ -540,7 +541,6 @@ task_start(struct tasks *ts, const struct task_limits *limits, uint64_t party, t
     lua_State *L = ts->L;
     int args;
 
-    tidy_stir(&ts->tidy);
     if (handle)
         *handle = t;
     if (!t)

@@ -4,12 +4,13 @@
 #include <malloc.h>
 #endif
 
-/* Seconds without anything that ran: then it is quiet. */
+/* So few callbacks run in so many seconds: then it is quiet. */
+#define FEW 10
 #define QUIET 0.1
 
 /* Seconds of a turn; and the least time from one tidying to the next, in its own. */
 #define TURN 0.0005
-#define SHARE 50
+#define SHARE 20
 
 /* The one under way, which passes over what became garbage since it began; a whole
  * one; and one for what finalizers let go of. */
@@ -28,7 +29,7 @@ set_alarm(struct tidy *t)
 {
     double left = t->resume - loop_now();
 
-    t->stirred = false;
+    t->runs = 0;
     alarm_set(&t->alarm, left > QUIET ? left : QUIET);
 }
 
@@ -81,7 +82,7 @@ on_turn(void *owner)
     double began = loop_now();
     bool goes_on;
 
-    if (t->stirred) {
+    if (t->runs > FEW) {
         end(t);
         set_alarm(t);
         return;
@@ -99,10 +100,11 @@ on_alarm(void *owner)
 {
     struct tidy *t = owner;
 
-    if (t->stirred) {
+    if (t->runs > FEW) {
         set_alarm(t);
         return;
     }
+    t->runs = 0;
     t->fresh = true;
     turn_queue(&t->turn, t->loop);
 }
@@ -130,5 +132,5 @@ tidy_stir(struct tidy *t)
 {
     if (t->loop && !t->alarm.link && !t->turn.link)
         set_alarm(t);
-    t->stirred = true;
+    t->runs++;
 }

@@ -4,7 +4,7 @@
  *
  * Lua collects as it allocates, so what the last of a crowd left would stay as
  * long as nobody comes.  Turns of it are short, all of them take a small part of
- * the time, and where something runs again it lets that go first.
+ * the time, and where more comes again it lets that go first.
  */
 #ifndef POPD_TIDY_H
 #define POPD_TIDY_H
@@ -18,7 +18,7 @@ struct tidy {
     const struct memory *memory; /* borrowed */
     struct alarm alarm;
     struct turn turn;
-    bool stirred;  /* something ran since the alarm was set */
+    unsigned runs; /* of callbacks, since the alarm was set */
     bool fresh;    /* this time begins */
     int cycles;    /* of the collector, still to come */
     double spent;  /* seconds that this time took */
@@ -28,7 +28,7 @@ struct tidy {
 void tidy_init(struct tidy *t, struct loop *loop, lua_State *L, const struct memory *memory);
 void tidy_stop(struct tidy *t);
 
-/* Something runs that may leave garbage. */
+/* A callback runs, or goes on: it may leave garbage. */
 void tidy_stir(struct tidy *t);
 
 #endif
