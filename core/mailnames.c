@@ -61,10 +61,23 @@ move_content(struct mailnames *m, char *room)
     m->text = (struct buf){.data = room + rows, .len = text, .cap = text};
 }
 
-static struct mailnames *
-pack(struct mailnames *m, size_t size)
+static size_t
+size_of(const struct mailnames *m)
 {
-    struct mailnames *packed = malloc(sizeof *packed + size);
+    return m->count * sizeof *m->rows + m->text.len;
+}
+
+static bool
+is_small(const struct mailnames *m)
+{
+    return m->count > 0 && size_of(m) <= PACK_MOST;
+}
+
+struct mailnames *
+mailnames_pack(struct mailnames *m)
+{
+    bool may = m->holders == 1 && !m->packed && is_small(m);
+    struct mailnames *packed = may ? malloc(sizeof *packed + size_of(m)) : NULL;
 
     if (!packed)
         return m;
@@ -97,11 +110,12 @@ unpack(struct mailnames *m)
     return true;
 }
 
-static void
-shrink(struct mailnames *m)
+void
+mailnames_trim(struct mailnames *m)
 {
-    struct mailname *rows = m->count ? realloc(m->rows, m->count * sizeof *rows) : NULL;
-    char *text = m->text.len ? realloc(m->text.data, m->text.len) : NULL;
+    bool may = m->count > 0 && !m->packed && !is_small(m);
+    struct mailname *rows = may ? realloc(m->rows, m->count * sizeof *rows) : NULL;
+    char *text = may ? realloc(m->text.data, m->text.len) : NULL;
 
     if (rows) {
         m->rows = rows;
@@ -111,18 +125,6 @@ shrink(struct mailnames *m)
         m->text.data = text;
         m->text.cap = m->text.len;
     }
-}
-
-struct mailnames *
-mailnames_trim(struct mailnames *m)
-{
-    size_t size = m->count * sizeof *m->rows + m->text.len;
-
-    if (m->holders == 1 && m->count && !m->packed && size <= PACK_MOST)
-        return pack(m, size);
-    if (!m->packed)
-        shrink(m);
-    return m;
 }
 
 static bool

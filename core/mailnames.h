@@ -42,9 +42,11 @@ struct mailnames *mailnames_new(void);
 void mailnames_hold(struct mailnames *m);
 void mailnames_drop(struct mailnames *m); /* NULL is fine */
 
-/* Gives back what only the making needs.  The list itself moves, if it is small:
- * into one block of just that size, or nowhere without memory. */
-struct mailnames *mailnames_trim(struct mailnames *m);
+/* Gives back what only the making needs, where that is much; in the thread that
+ * has made it.  Then packs a small list into one block of just its size, of whoever
+ * is to keep it: the list moves, or stays as it is where there is no memory. */
+void mailnames_trim(struct mailnames *m);
+struct mailnames *mailnames_pack(struct mailnames *m);
 
 /* Adds a file's name of 1 to 255 octets; others are left out.  `time` is what it
  * is sorted by, before its name.  False: out of memory. */

@@ -63,7 +63,7 @@ take_scan(struct maillist *l, struct mailscan *s)
 {
     drop_few(s);
     *l = (struct maillist){
-        .names = mailnames_trim(s->names),
+        .names = mailnames_pack(s->names),
         .learned = s->learned,
         .learned_count = s->learned_count,
         .room = s->learned_count,

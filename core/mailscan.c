@@ -434,6 +434,7 @@ read_all(struct reading *r)
     mailnames_mark_same(s->names, s->names->keys);
     if (!s->names_only)
         find_sizes(r);
+    mailnames_trim(s->names);
     trim_learned(s);
     return true;
 }
