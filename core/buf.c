@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUF_MIN 24 /* with malloc's own head 32 */
+#define BUF_MIN 32
 #define PRINTF_GUESS 64
 
 static void
