@@ -98,8 +98,9 @@ memory_fits(struct memory *m, lua_State *L, size_t growth)
     return has_room(m, growth);
 }
 
-bool
-memory_trim(const struct memory *m, lua_State *L)
+/* Of the state's own allocator; NULL: it is another. */
+static struct slab *
+slab_of(const struct memory *m, lua_State *L)
 {
     void *owner;
     lua_Alloc own = lua_getallocf(L, &owner);
@@ -108,7 +109,23 @@ memory_trim(const struct memory *m, lua_State *L)
         own = m->below;
         owner = m->below_owner;
     }
-    return own == slab_resize && slab_trim(owner);
+    return own == slab_resize ? owner : NULL;
+}
+
+size_t
+memory_in_slab(const struct memory *m, lua_State *L)
+{
+    const struct slab *s = slab_of(m, L);
+
+    return s ? slab_used(s) : 0;
+}
+
+bool
+memory_trim(const struct memory *m, lua_State *L)
+{
+    struct slab *s = slab_of(m, L);
+
+    return s && slab_trim(s);
 }
 
 /* Whoever has put one in front of ours keeps it, and ours with it. */

@@ -40,6 +40,9 @@ void memory_tidy(struct memory *m, lua_State *L);
 /* Collects; whether there is room for so many octets then. */
 bool memory_fits(struct memory *m, lua_State *L, size_t growth);
 
+/* Octets in use that malloc knows nothing of, if the state's own allocator is slab's. */
+size_t memory_in_slab(const struct memory *m, lua_State *L);
+
 /* Some memory of the state's in which nothing is left goes back to the system, if
  * its own allocator is slab's.  False: there is none. */
 bool memory_trim(const struct memory *m, lua_State *L);

@@ -282,13 +282,15 @@ l_texts(lua_State *L)
     return 1;
 }
 
-/* heap() -> octets that malloc has handed out (in its main arena), or 0 where it
- * does not tell: for what counts what is left behind */
+/* heap() -> octets that malloc has handed out (in its main arena), and Lua's in pages of
+ * their own, or 0 where malloc does not tell: for what counts what is left behind */
 static int
 l_heap(lua_State *L)
 {
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
-    lua_pushinteger(L, (lua_Integer)mallinfo2().uordblks);
+    const struct core *core = lua_touserdata(L, lua_upvalueindex(1));
+
+    lua_pushinteger(L, (lua_Integer)(mallinfo2().uordblks + memory_in_slab(&core->tasks.guards.memory, L)));
 #else
     lua_pushinteger(L, 0);
 #endif
@@ -308,8 +310,7 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log},     {"octets", l_octets}, {"verb", l_verb},
-        {"texts", l_texts}, {"heap", l_heap},     {NULL, NULL},
+        {"log", l_log}, {"octets", l_octets}, {"verb", l_verb}, {"texts", l_texts}, {NULL, NULL},
     };
     struct core *core;
 
@@ -326,6 +327,9 @@ luaopen_popd_core(lua_State *L)
     lua_pushlightuserdata(L, core);
     lua_pushcclosure(L, l_log_to, 1);
     lua_setfield(L, -2, "log_to");
+    lua_pushlightuserdata(L, core);
+    lua_pushcclosure(L, l_heap, 1);
+    lua_setfield(L, -2, "heap");
     lua_pushliteral(L, POPD_VERSION);
     lua_setfield(L, -2, "version");
     class_new(L, "popd.octets", NULL, l_nothing);

@@ -238,6 +238,17 @@ slab_resize(void *slab, void *block, size_t old, size_t size)
     return moved;
 }
 
+size_t
+slab_used(const struct slab *s)
+{
+    size_t used = 0;
+
+    for (const struct region *r = s->regions; r; r = r->next)
+        for (size_t i = 1; i < PAGES; i++)
+            used += (size_t)r->pages[i].used * r->pages[i].size;
+    return used;
+}
+
 bool
 slab_trim(struct slab *s)
 {

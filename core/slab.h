@@ -27,6 +27,9 @@ void slab_free(struct slab *s);
  * octets.  NULL: out of memory, or freed. */
 void *slab_resize(void *slab, void *block, size_t old, size_t size);
 
+/* Octets of the blocks in its pages. */
+size_t slab_used(const struct slab *s);
+
 /* An empty page goes back to the system.  False: there is none. */
 bool slab_trim(struct slab *s);
 
