@@ -46,10 +46,15 @@ conn_log_faults(const struct conn *c, unsigned faults)
             conn_log(c, LOG_WARNING, texts[i], "step", steps_name(c));
 }
 
+/* A handshake is a millisecond of computing. */
 void
 conn_wake(struct conn *c)
 {
-    if (!c->running)
+    if (c->running)
+        return;
+    if (secure_shakes(c))
+        turn_queue_long(&c->turn, c->host->loop);
+    else
         turn_queue(&c->turn, c->host->loop);
 }
 
@@ -316,7 +321,7 @@ on_io(struct ev_loop *ev, ev_io *io, int events)
 
     (void)ev;
     c->spent = 0;
-    if (secure_shakes(c)) /* milliseconds of computing: others are served between two of them */
+    if (secure_shakes(c))
         conn_wake(c);
     else if (events & EV_WRITE) /* what is to be read waits */
         conn_run(c);

@@ -10,35 +10,67 @@
 #define TURNS_MAX 0.001
 
 static void
-run_first(struct loop *l)
+run_first(struct loop *l, struct turns *q)
 {
-    struct turn *t = l->turns;
+    struct turn *t = q->first;
 
     turn_cancel(t, l);
     t->run(t->owner);
 }
 
-/* The queue as it stands, perhaps in several iterations: `mark` stands behind it.
- * What queues itself again comes after that, so that a busy one cannot hold the loop. */
+static void
+add_turn(struct turn *t, struct turns *q)
+{
+    t->next = NULL;
+    t->link = q->last;
+    *q->last = t;
+    q->last = &t->next;
+}
+
+/* For so many seconds, and one turn at least.  The queue as it stands, perhaps in
+ * several iterations: `mark` stands behind it.  What queues itself again comes after
+ * that, so that a busy one cannot hold the loop. */
+static void
+run_queue(struct loop *l, struct turns *q, double seconds)
+{
+    double stop;
+
+    if (q->first == &q->mark)
+        turn_cancel(&q->mark, l); /* those before it were cancelled */
+    if (!q->first)
+        return;
+    stop = loop_now() + seconds;
+    l->invoked = true;
+    if (!q->mark.link)
+        add_turn(&q->mark, q);
+    do
+        run_first(l, q);
+    while (q->mark.link && q->first != &q->mark && loop_now() < stop);
+    if (q->first == &q->mark)
+        turn_cancel(&q->mark, l);
+}
+
 static void
 run_turns(struct ev_loop *ev, ev_prepare *w, int events)
 {
     struct loop *l = w->data;
-    double stop;
 
     (void)ev, (void)events;
-    if (l->turns == &l->mark)
-        turn_cancel(&l->mark, l); /* those before it were cancelled */
-    if (!l->turns)
-        return;
-    stop = loop_now() + TURNS_MAX;
-    l->invoked = true;
-    turn_queue(&l->mark, l);
-    do
-        run_first(l);
-    while (l->mark.link && l->turns != &l->mark && loop_now() < stop);
-    if (l->turns == &l->mark)
-        turn_cancel(&l->mark, l);
+    run_queue(l, &l->turns, TURNS_MAX);
+    run_queue(l, &l->long_turns, 0);
+}
+
+static bool
+has_turns(const struct loop *l)
+{
+    return l->turns.first || l->long_turns.first;
+}
+
+/* Whether turns are left of those that an earlier iteration began to run. */
+static bool
+is_amid_turns(const struct loop *l)
+{
+    return l->turns.mark.link || l->long_turns.mark.link;
 }
 
 static void
@@ -73,7 +105,8 @@ bool
 loop_init(struct loop *l)
 {
     *l = (struct loop){.fd = -1, .tick = -1};
-    l->last_turn = &l->turns;
+    l->turns.last = &l->turns.first;
+    l->long_turns.last = &l->long_turns.first;
     l->backend = next_descriptor(); /* libev opens its epoll set first, and does not tell it */
     l->ev = ev_loop_new(EVFLAG_AUTO);
     if (!l->ev)
@@ -144,8 +177,8 @@ set_tick(struct loop *l)
     if (l->tick < 0)
         return;
     first = first_due(l);
-    left = l->turns ? 1e-9 : first - loop_now();
-    if (l->turns || first > 0) {
+    left = has_turns(l) ? 1e-9 : first - loop_now();
+    if (has_turns(l) || first > 0) {
         left = left < 1e-9 ? 1e-9 : left > 1e6 ? 1e6 : left;
         at.it_value.tv_sec = (time_t)left;
         at.it_value.tv_nsec = (long)((left - (double)at.it_value.tv_sec) * 1e9) + 1;
@@ -187,7 +220,7 @@ loop_step(struct loop *l, double seconds)
     do {
         l->invoked = false;
         left = ev_run(l->ev, EVRUN_NOWAIT);
-    } while (l->invoked && seconds == 0 && (!l->turns || l->mark.link));
+    } while (l->invoked && seconds == 0 && (!has_turns(l) || is_amid_turns(l)));
     l->running = false;
     set_tick(l);
     return left;
@@ -226,17 +259,26 @@ loop_fd(struct loop *l)
     return l->fd;
 }
 
-void
-turn_queue(struct turn *t, struct loop *l)
+static void
+queue(struct turn *t, struct turns *q, struct loop *l)
 {
     if (t->link)
         return;
-    t->next = NULL;
-    t->link = l->last_turn;
-    *l->last_turn = t;
-    l->last_turn = &t->next;
+    add_turn(t, q);
     ev_idle_start(l->ev, &l->idle);
     loop_touch(l);
+}
+
+void
+turn_queue(struct turn *t, struct loop *l)
+{
+    queue(t, &l->turns, l);
+}
+
+void
+turn_queue_long(struct turn *t, struct loop *l)
+{
+    queue(t, &l->long_turns, l);
 }
 
 void
@@ -247,10 +289,12 @@ turn_cancel(struct turn *t, struct loop *l)
     *t->link = t->next;
     if (t->next)
         t->next->link = t->link;
-    else if (l->last_turn == &t->next)
-        l->last_turn = t->link;
+    else if (l->turns.last == &t->next)
+        l->turns.last = t->link;
+    else if (l->long_turns.last == &t->next)
+        l->long_turns.last = t->link;
     t->link = NULL;
-    if (!l->turns)
+    if (!has_turns(l))
         ev_idle_stop(l->ev, &l->idle);
 }
 

@@ -3,8 +3,10 @@
  *
  * Everything that waits in a process waits here: watchers on descriptors
  * (plain libev), alarms, and turns: things to go on with once the others had
- * theirs.  The loop is one of our own (ev_loop_new), which leaves the process's
- * signals and children alone: libev's default loop would reap every child.
+ * theirs.  Turns that compute for long are queued by themselves: one of them runs
+ * in an iteration, so that descriptors and other turns never wait for two.  The loop is one of our own
+ * (ev_loop_new), which leaves the process's signals and children alone: libev's default loop would reap every
+ * child.
  */
 #ifndef POPD_LOOP_H
 #define POPD_LOOP_H
@@ -17,6 +19,11 @@ struct turn {
     void *owner;        /* borrowed */
     struct turn *next;  /* while queued */
     struct turn **link; /* what points to this one; NULL: not queued */
+};
+
+struct turns {
+    struct turn *first, **last;
+    struct turn mark; /* while queued: behind the turns that are to run before later ones */
 };
 
 struct alarm {
@@ -32,8 +39,7 @@ struct alarm {
 
 struct loop {
     struct ev_loop *ev; /* ours */
-    struct turn *turns, **last_turn;
-    struct turn mark; /* while queued: behind the turns that are to run before later ones */
+    struct turns turns, long_turns;
     struct alarm *alarms;
     ev_prepare prepare; /* runs the turns */
     ev_idle idle;       /* while turns are queued: poll does not block */
@@ -67,8 +73,10 @@ int loop_fd(struct loop *l);
  * that the next step takes it up. */
 void loop_touch(struct loop *l);
 
-/* Queues a turn; once, however often it is called before it ran. */
+/* Queues a turn; once, however often it is called before it ran.  turn_queue_long:
+ * one that computes for about a millisecond. */
 void turn_queue(struct turn *t, struct loop *l);
+void turn_queue_long(struct turn *t, struct loop *l);
 void turn_cancel(struct turn *t, struct loop *l);
 
 void alarm_init(struct alarm *a, struct loop *l, void (*ring)(void *), void *owner);

@@ -53,6 +53,16 @@ shake(struct conn *c)
     }
 }
 
+/* The client speaks first; what it has said already gets a turn like what it says later. */
+static bool
+wait_for_hello(struct conn *c)
+{
+    c->next = shake;
+    if (tls_has_more(c->stream.tls))
+        turn_queue_long(&c->turn, c->host->loop);
+    return false;
+}
+
 void
 secure_begin(struct conn *c, bool (*then)(struct conn *))
 {
@@ -65,7 +75,7 @@ secure_begin(struct conn *c, bool (*then)(struct conn *))
     linebuf_rest(&c->in);
     c->shaking_at = loop_now();
     c->secured = then;
-    c->next = shake;
+    c->next = wait_for_hello;
 }
 
 /* RFC 2595, section 4: nothing that came in the clear outlives the handshake. */

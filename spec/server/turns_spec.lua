@@ -2,6 +2,7 @@ local client = require("support.client")
 local fs = require("popd.fs")
 local popd = require("popd")
 local store = require("support.store")
+local tls = require("support.tls")
 
 local MOST = 40
 local OCTETS = ("x"):rep(1000000)
@@ -48,5 +49,53 @@ describe("many who have something to compute", function()
       popd.spawn(function() later = true end)
       client.wait_for("one that came later", function() return later end)
       assert.equal(before, ran)
+   end)
+end)
+
+describe("many who shake hands", function()
+   local pki, server
+
+   -- Whose handshake the server has answered.
+   local function shaken(crowd)
+      local n = 0
+      for _, c in ipairs(crowd) do
+         c:fill()
+         n = n + (#c.buffer > 0 and 1 or 0)
+      end
+      return n
+   end
+
+   -- So many who have said hello, and are accepted.
+   local function crowd_of(n)
+      local crowd = {}
+      for i = 1, n do
+         crowd[i] = client.open(server):send(tls.hello("a.example"))
+      end
+      popd.step(0)
+      assert.equal(n, #server:conn_list())
+      return crowd
+   end
+
+   lazy_setup(function()
+      pki = tls.new_pki()
+      pki:make("server")
+   end)
+   lazy_teardown(function() pki:remove() end)
+   before_each(function() server = pki:implicit() end)
+   after_each(client.finish)
+
+   it("do not all come before the greeting of one who came last", function()
+      local plain = server:listen { address = "127.0.0.1", port = 0, tls = false }
+      local crowd = crowd_of(MOST)
+      client.connect(plain.port)
+      assert.is_true(shaken(crowd) < MOST / 2, shaken(crowd) .. " came before")
+      client.wait_for("the others", function() return shaken(crowd) == MOST end)
+   end)
+
+   it("all have their turn in one step that does what is ready", function()
+      local crowd = crowd_of(MOST)
+      popd.step(0) -- begins, and sees the hellos
+      popd.step(0)
+      assert.equal(MOST, shaken(crowd))
    end)
 end)
