@@ -160,13 +160,17 @@ local function turn_of_fairness(server, work)
    local pipe = assert(io.popen(FIRST .. load_command(server, work, words)))
    local text = pipe:read("a")
    local good = pipe:close()
+   local beside = {}
    for i, crowd in ipairs(crowds) do
       local said = crowd:read("a")
       assert(crowd:close(), ("%s: %s went wrong with %s\n%s"):format(work.name, server.name, CROWDS[i].load, said))
+      beside[i] = math.tointeger(parse(said).sessions)
    end
    assert(good, ("%s: %s went wrong\n%s"):format(work.name, server.name, text))
    local seen = parse(text)
    seen.value = seen.reply_p99_ms
+   seen.extra = ("p99 of greetings %.2f, PASS %.2f, NOOP %.2f ms, beside %d logins, %d RETRs, %d handshakes"):format(
+      seen.greeting_p99_ms, seen.pass_p99_ms, seen.noop_p99_ms, table.unpack(beside))
    return seen
 end
 
@@ -342,7 +346,7 @@ local function summary_of(turns)
       values[i] = seen.value
    end
    local last = turns[#turns]
-   local extra = last.total and ("%.1f MiB with %d"):format(last.total / 1048576, last.sessions)
+   local extra = last.extra or last.total and ("%.1f MiB with %d"):format(last.total / 1048576, last.sessions)
       or ("session p50 %.2f p99 %.2f ms, reply p99 %.3f ms"):format(last.session_p50_ms, last.session_p99_ms,
          last.reply_p99_ms)
    return { value = report.summary(values), turns = turns, extra = extra }

@@ -187,6 +187,7 @@ client_next(struct crowd *c, struct client *k)
 
     c->seen->replies++;
     latency_add(&c->seen->reply, at - k->asked);
+    latency_add(&c->seen->words[c->plan->steps[k->step].word], at - k->asked);
     k->step++;
     if (k->step < c->plan->count && c->options->pause && k->step >= c->plan->pipelined) {
         k->due = at + c->options->pause;

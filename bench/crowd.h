@@ -26,6 +26,7 @@ struct crowd_result {
     uint64_t wrong, unexpected;         /* bodies; replies, ends and errors */
     double seconds;
     struct latency session, reply; /* from connecting to QUIT's answer; from a command to its answer's end */
+    struct latency words[PLAN_WORDS]; /* the replies to each word */
 };
 
 /* Runs a plan, and says on stderr what was not as planned.  One that stays says

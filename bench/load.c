@@ -117,6 +117,9 @@ print_result(const struct request *r, const struct crowd_result *seen)
     printf("wrong=%" PRIu64 "\nunexpected=%" PRIu64 "\n", seen->wrong, seen->unexpected);
     print_latency("session", &seen->session);
     print_latency("reply", &seen->reply);
+    for (size_t i = 0; i < PLAN_WORDS; i++)
+        if (seen->words[i].total)
+            print_latency(plan_word(i), &seen->words[i]);
 }
 
 int

@@ -21,7 +21,7 @@ step_new(struct plan *p, const char *say, const char *status)
         p->room = room;
     }
     step = &p->steps[p->count++];
-    *step = (struct step){.say = say};
+    *step = (struct step){.say = say, .word = p->word};
     buf_puts(&step->reply, status);
     step->status = step->reply.len;
     buf_puts(&step->reply, "\r\n");
@@ -118,13 +118,19 @@ add_lines(struct plan *p, const char *say)
 
 /* What a client may say, and what adds it with its reply. */
 static const struct word {
-    const char *say;
+    const char *say, *name;
     void (*add)(struct plan *p, const char *say);
-} words[] = {
-    {NULL, add_line},       {"USER", add_line},  {"PASS secret", add_line},
-    {"STAT", add_stat},     {"LIST", add_list},  {"UIDL", add_uidl},
-    {"RETR", add_messages}, {"NOOP", add_lines}, {"QUIT", add_line},
+} words[PLAN_WORDS] = {
+    {NULL, "greeting", add_line},   {"USER", "user", add_line},  {"PASS secret", "pass", add_line},
+    {"STAT", "stat", add_stat},     {"LIST", "list", add_list},  {"UIDL", "uidl", add_uidl},
+    {"RETR", "retr", add_messages}, {"NOOP", "noop", add_lines}, {"QUIT", "quit", add_line},
 };
+
+const char *
+plan_word(size_t word)
+{
+    return words[word].name;
+}
 
 enum { GREETING, USER, PASS, STAT, LIST, UIDL, RETR, NOOP, QUIT, END };
 
@@ -154,6 +160,7 @@ workload_find(const char *name)
 static void
 add_word(struct plan *p, size_t word)
 {
+    p->word = word;
     words[word].add(p, words[word].say);
     if (word == PASS)
         p->pipelined = p->count;

@@ -19,6 +19,7 @@ enum answer {
 
 struct step {
     const char *say; /* static, without CRLF; "USER" gets the user's name; NULL: the greeting */
+    size_t word;     /* which of the words that a client may say: 0 to PLAN_WORDS - 1 */
     size_t number;   /* 0, or the message that is asked for */
     enum answer answer;
     struct buf reply; /* ours */
@@ -31,6 +32,7 @@ struct plan {
     const struct mailbox *box; /* static */
     struct step *steps;        /* ours; the greeting first */
     size_t count, room;
+    size_t word;      /* whose steps are being added */
     bool failed;      /* out of memory */
     size_t repeat;    /* times that each message is asked for, or NOOP said */
     bool stays;       /* the workload ends with connections held */
@@ -42,6 +44,10 @@ struct plan {
  * workload, or no memory; clear it all the same. */
 bool plan_make(struct plan *p, const char *workload, size_t repeat, const char *without);
 void plan_clear(struct plan *p);
+
+/* What clients say, in small letters; the greeting is the first. */
+#define PLAN_WORDS 9
+const char *plan_word(size_t word);
 
 /* The names of all, for a usage line. */
 #define PLAN_NAMES "session|login|retr|huge|noop|greet|rest|rest-before"
