@@ -142,6 +142,12 @@ local CROWDS = {
 -- The measured clients come before the crowd on the generator's core, where the system allows that.
 local FIRST = os.execute("chrt -f 1 true 2>/dev/null") and "chrt -f 1 " or ""
 
+-- Has a Maildir change while it is served, so that each login has to read it.
+local function disturb(dir, seconds)
+   return assert(io.popen(("exec taskset -c 1 timeout %g sh -c 'while : >$0 && rm $0; do sleep 0.01; done' %s"):format(
+      seconds, files.quote(dir .. "/cur/.changed"))))
+end
+
 local function start_crowds(server, work)
    local pipes = {}
    for i, crowd in ipairs(CROWDS) do
@@ -154,6 +160,7 @@ end
 
 -- The 99th percentile of what quiet clients wait for a reply while crowds keep the server busy.
 local function turn_of_fairness(server, work)
+   local disturber = disturb(server.mail .. "/u200", work.seconds + 1.5)
    local crowds = start_crowds(server, work)
    socket.sleep(0.3)
    local words = { "--pause-ms", 5, "--seconds", work.seconds, "--count", 100000000 }
@@ -166,6 +173,7 @@ local function turn_of_fairness(server, work)
       assert(crowd:close(), ("%s: %s went wrong with %s\n%s"):format(work.name, server.name, CROWDS[i].load, said))
       beside[i] = math.tointeger(parse(said).sessions)
    end
+   disturber:close()
    assert(good, ("%s: %s went wrong\n%s"):format(work.name, server.name, text))
    local seen = parse(text)
    seen.value = seen.reply_p99_ms

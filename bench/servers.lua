@@ -150,9 +150,10 @@ Server.__index = Server
 --- Starts one and waits until it listens.
 -- @string name
 -- @tparam table site
--- @treturn table with name, port, tls_port where the site has `both`, `cpu()`, `memory()`, `stop()`
+-- @treturn table with name, port, mail, tls_port where the site has `both`, `cpu()`, `memory()`, `stop()`
 function servers.start(name, site)
    local self = setmetatable({ name = name, port = process.free_port(), load = servers[name].load or {} }, Server)
+   self.mail = site.mail
    self.tls_port = site.both and process.free_port() or nil
    local own = { port = self.port, tls_port = self.tls_port, dir = site.root .. "/" .. name }
    site = setmetatable(own, { __index = site })
