@@ -160,10 +160,11 @@ bench-sqlite: all
 BENCH_LIBS  = -lssl -lcrypto
 BENCH_mailbox = mailbox mail
 BENCH_limit = limit convert plan mail wire
+BENCH_uring = uring plan mail wire
 BENCH_load  = load crowd check latency plan mail wire
 BENCH_serve = serve
 BENCH_counts = counts mail
-BENCH_PROGRAMS = $(patsubst %,$(BUILD)/bench/%,mailbox limit load serve)
+BENCH_PROGRAMS = $(patsubst %,$(BUILD)/bench/%,mailbox limit uring load serve)
 
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
@@ -190,6 +191,12 @@ bench-quick:
 	@.ci/setup build bench
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	@$(RUN_BENCH) --quick $(BENCH)
+
+## make bench-uring  the limit by epoll and by io_uring: session and login
+bench-uring:
+	@.ci/setup build bench
+	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	@$(RUN_BENCH) --only session,login --servers limit,uring --rounds 5
 
 $(BUILD)/bench/counts: $(patsubst %,$(BUILD)/bench/%.o,$(BENCH_counts)) $(patsubst %,$(BUILD)/%.o,$(PURE))
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -o $@.new $^ $(PURE_LIBS) && mv $@.new $@
@@ -298,6 +305,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench bench-quick bench-programs bench-counts bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench bench-quick bench-uring bench-programs bench-counts bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

@@ -6,7 +6,8 @@ local report = {}
 
 -- How servers are called.
 local NAMES = {
-   limit = "limit", convert = "read-convert-write", popd = "popd-lua", dovecot = "Dovecot", tcllib = "tcllib pop3d",
+   limit = "limit", uring = "limit by io_uring", convert = "read-convert-write", popd = "popd-lua", dovecot = "Dovecot",
+   tcllib = "tcllib pop3d",
 }
 
 --- The middle, the least and the most of some numbers.

@@ -24,7 +24,8 @@ end
 -- @string dir
 function servers.install(dir)
    files.run("mkdir -p %s", dir)
-   for _, file in ipairs { servers.program("limit"), process.program(), "bench/site.lua", "bench/pop3d.tcl" } do
+   local limits = { servers.program("limit"), servers.program("uring") }
+   for _, file in ipairs { limits[1], limits[2], process.program(), "bench/site.lua", "bench/pop3d.tcl" } do
       files.run("cp %s %s", file, dir)
    end
    files.run("chmod -R a+rX %s", dir)
@@ -33,7 +34,7 @@ end
 -- Each server: `missing()` says why it is not there, `command(site)` starts it. A
 -- site has dir (its own), bin (the programs), mail, files (as tcllib has them), port,
 -- load (the workload), repeats, users, cert, key, tls_port (where `port` is plain all the
--- same). `load` are words for the generator.
+-- same). `load` are words for the generator; `aside`: it is run only if it is named.
 
 -- The limit ---------------------------------------------------------------------------
 
@@ -50,6 +51,16 @@ local function limit_command(site)
 end
 
 servers.limit = { missing = never, command = limit_command }
+
+-- The same by io_uring; a question of its own.
+servers.uring = {
+   missing = never, aside = true,
+   command = function(site)
+      local words = limit_command(site)
+      words[1] = site.bin .. "/uring"
+      return words
+   end,
+}
 
 servers.convert = {
    missing = never,
