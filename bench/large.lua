@@ -129,14 +129,13 @@ end
 -- A list's octets; not taken apart, so that the client costs little.
 local function read_list(sock)
    local tail, octets = "", 0
+   sock:settimeout(0)
    while tail ~= "\r\n.\r\n" do
-      local chunk, _, part = sock:receive(65536)
+      local chunk, why, part = sock:receive(65536)
       local got = chunk or part
-      assert(#got > 0, "the list ends early")
       tail, octets = (tail .. got):sub(-5), octets + #got
-      sock:settimeout(0)
-      if not chunk and tail ~= "\r\n.\r\n" then
-         socket.select({ sock }, nil, 30)
+      if why and tail ~= "\r\n.\r\n" then
+         assert(why == "timeout" and #socket.select({ sock }, nil, 30) > 0, "the list ends early")
       end
    end
    sock:settimeout(30)
