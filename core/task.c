@@ -335,7 +335,7 @@ static enum task_status
 pause_task(struct task *t, int n)
 {
     if (n == 0 && !t->waiting) {
-        turn_queue(&t->turn, t->tasks->loop);
+        turn_queue_long(&t->turn, t->tasks->loop); /* it computes */
     } else if (!t->waiting || lua_touserdata(t->co, -n) != &wait_token) {
         lua_pop(t->co, n);
         task_unwait(t);

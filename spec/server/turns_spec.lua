@@ -52,6 +52,29 @@ describe("many who have something to compute", function()
    end)
 end)
 
+describe("many who compute without end", function()
+   after_each(client.finish)
+
+   it("do not all come before the greeting of one who came last", function()
+      local server = store.server({ "a\n" })
+      local pieces, going = 0, true
+      for _ = 1, MOST do
+         popd.spawn(function()
+            while going do
+               for _ = 1, 8000 do -- about what comes between two forced yields
+                  pieces = pieces + 1 / 8000
+               end
+            end
+         end)
+      end
+      popd.step(0)
+      local before = pieces
+      client.connect(server)
+      going = false
+      assert.is_true(pieces - before < MOST / 2, pieces - before .. " pieces came before")
+   end)
+end)
+
 describe("many who shake hands", function()
    local pki, server
 
