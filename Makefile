@@ -26,9 +26,13 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:lib
 	-lm -ldl -lpthread
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 
+# TLS by this library, in files of its own behind the same headers.
+TLS         = mbedtls
+TLS_mbedtls = mbed ticket_mbed tlsserver_mbed tlsclient_mbed tls_mbed
+
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
-IO    = slab loop net dial ticket tlskit tlssite tlsclient tls stream outq log pool resolve cert terminal filelock
+IO    = slab loop net dial ticket tlsio tlskit tlswords tlssite $(TLS_$(TLS)) stream outq log pool resolve cert terminal filelock
 LUAC  = class memory tidy guard task tasklua looplua fault await latch job ward signals copy worker errand offload disk fetch source pair fs fscall mailscan maillist mailread maillearn mailchore crypto saslua secret tlslua sock lookup spool mboxlua
 JOINT = listener conn secure send view steps enter deliver leave settings server sandbox module
 
@@ -240,12 +244,17 @@ lint:
 	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so bench-programs build/clang/bench/counts
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
+# What may know a TLS library: its own files, and those that stay on mbedcrypto.
+OF_LIBRARIES = core/mbed.% core/openssl.% %_mbed.c %_mbed.h %_openssl.c core/digest.c core/cert.c
+
 # Each layer's forbidden headers; the pure part linked alone; one name exported.
 forbid = @! grep -nE '^\#include [<"]($(2))' $(patsubst %,core/%.[ch],$(1)) || { echo 'layers: forbidden include'; false; }
 layers: all
-	$(call forbid,$(PURE),ev\.h|lua|lauxlib|mbedtls/ssl|sys/socket|netinet|unistd|time\.h|loop|net|stream|outq|log|task|conn|server)
+	$(call forbid,$(PURE),ev\.h|lua|lauxlib|mbedtls/ssl|openssl|sys/socket|netinet|unistd|time\.h|loop|net|stream|outq|log|task|conn|server)
 	$(call forbid,$(IO),lua|lauxlib|command|session|say|maildrop|reply|dotstuff|task|await|source|conn|server)
 	$(call forbid,$(LUAC),command|session|say|maildrop|reply|linebuf|conn|server|steps|listener)
+	@! grep -nE '^\#include <(mbedtls|psa|openssl)/' $(filter-out $(OF_LIBRARIES),$(wildcard core/*.[ch])) || \
+		{ echo 'layers: a TLS library outside of its files'; false; }
 	@$(CC) -shared -Wl,-z,defs -o $(BUILD)/pure.so $(patsubst %,$(BUILD)/%.o,$(PURE)) $(PURE_LIBS)
 	@test "$$(nm -D --defined-only $(BUILD)/popd/core.so | awk '{print $$3}')" = luaopen_popd_core || \
 		{ echo 'layers: core.so exports more than luaopen_popd_core'; false; }
@@ -259,7 +268,7 @@ LEN = 4096
 RUNS = -1
 
 # The pure parts, and what else takes octets from clients apart.
-FUZZED    = $(PURE) ticket
+FUZZED    = $(PURE) ticket ticket_mbed
 FUZZ_LIBS = -lmbedtls -lmbedx509 $(PURE_LIBS)
 
 $(BUILD)/fuzz/replay-%: fuzz/%.c fuzz/replay.c $(patsubst %,$(BUILD)/%.o,$(FUZZED))

@@ -1,8 +1,9 @@
 /*
- * tls - one connection's TLS, over mbedTLS 2.28 and 3.6 (RFC 5246, RFC 8446).
+ * tls - one connection's TLS (RFC 5246, RFC 8446).
  *
  * Never blocks.  Owns its state, not the descriptor.  Statuses are those of
- * stream.h, which is what calls this.
+ * stream.h, which is what calls this.  There are two of it, of which a build has
+ * one: tls_mbed.c over mbedTLS 2.28 and 3.6, tls_openssl.c over OpenSSL 3.
  */
 #ifndef POPD_TLS_H
 #define POPD_TLS_H

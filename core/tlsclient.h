@@ -8,15 +8,7 @@
 
 #include "tlskit.h"
 
-struct tlsclient {
-    unsigned held;
-    bool verify;
-    mbedtls_ssl_config conf;
-    struct tlskit kit;
-    mbedtls_x509_crt roots;
-    mbedtls_x509_crt cert;
-    mbedtls_pk_context key;
-};
+struct tlsclient;
 
 /* What is asked for; borrowed for the call.  Paths are of PEM files. */
 struct tlsclient_spec {

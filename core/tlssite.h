@@ -15,25 +15,16 @@
 #define TLSSITE_PAIRS 256 /* certificates at most */
 #define TLSSITE_SUITES 64
 
-/* A certificate with its chain, its key, and the name that asks for it. */
-struct tlssite_pair {
-    char *host; /* ours; lower case, or "*.example.org"; NULL: the default */
-    mbedtls_x509_crt cert;
-    mbedtls_pk_context key;
-};
+struct tlsserver;
 
 struct tlssite_setup {
     unsigned held;
-    mbedtls_ssl_config conf;
-    struct tlskit kit;
-    struct tlssite_pair *pairs; /* ours; the default comes first */
+    char **hosts; /* ours; of each pair, in lower case: a name, or "*.example.org"; NULL: the default, the
+                     first */
     size_t pair_count;
-    mbedtls_x509_crt client_ca;
-    struct tickets *tickets; /* held; NULL: none are given */
+    struct tlsserver *server; /* ours */
+    struct tickets *tickets;  /* held; NULL: none are given */
     struct ticket_context ticket_context;
-    int suites[TLSSITE_SUITES + 1];
-    const int *offered;       /* those suites, or the default ones */
-    const char *protocols[2]; /* ALPN's */
 };
 
 /* What is asked for; borrowed for the call.  Paths are of PEM files. */
@@ -62,13 +53,14 @@ void tlssite_drop(struct tlssite *site); /* NULL is fine */
 bool tlssite_load(struct tlssite *site, const struct tlssite_spec *spec, char why[TLSKIT_WHY]);
 
 struct tlssite_setup *tlssite_setup_hold(struct tlssite_setup *setup);
-void tlssite_setup_drop(struct tlssite_setup *setup);
+void tlssite_setup_drop(struct tlssite_setup *setup); /* NULL is fine */
 
 /* The pair for a name that a client asks for (RFC 6066, section 3): of just that
  * host, else of a wildcard for its first label, else the default. */
-struct tlssite_pair *tlssite_pair_for(struct tlssite_setup *setup, const char *host, size_t len);
+size_t tlssite_pair_for(const struct tlssite_setup *setup, const char *host, size_t len);
 
-/* tls.c's: notes the name and chooses the pair; the setup is the context. */
-int tls_on_sni(void *setup, mbedtls_ssl_context *ssl, const unsigned char *host, size_t len);
+/* Calls f with each name of a list of suites, in order, while it returns true. */
+bool tlssite_each_suite(const char *suites, bool (*f)(void *owner, const char *name, size_t len),
+                        void *owner);
 
 #endif

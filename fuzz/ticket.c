@@ -1,11 +1,11 @@
 /* ticket_parse: a ticket that a client has altered, or made up around a key's
  * right name, is never taken; what is taken is what was written. */
-#include "../core/ticket.h"
+#include "../core/ticket_mbed.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME 16
+#define NAME TICKET_NAME
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

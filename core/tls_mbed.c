@@ -1,26 +1,22 @@
 #include "tls.h"
 
 #include "digest.h"
+#include "mbed.h"
 #include "tlsclient.h"
+#include "tlsio.h"
 #include "tlssite.h"
+#include "tlswords.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <mbedtls/error.h>
 #include <mbedtls/version.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #if MBEDTLS_VERSION_NUMBER < 0x03000000
 #define MBEDTLS_PRIVATE(member) member
 #endif
-
-/* How often the descriptor is read for one call from above: some records' worth.
- * A client that sends records without data in them (alerts, refused
- * renegotiations) without end would else be all that the loop ever does. */
-#define RECVS 64
 
 /* What our own reading and writing tell mbedTLS of a connection that broke. */
 #define BROKEN MBEDTLS_ERR_SSL_INTERNAL_ERROR
@@ -28,102 +24,55 @@
 struct tls {
     mbedtls_ssl_context ssl;     /* first: tls_on_sni finds the rest by it */
     struct tlssite_setup *setup; /* held; NULL: this is the client's side */
-    struct tlssite_pair *pair;   /* of the setup: the certificate that is shown */
+    struct tlsserver_pair *pair; /* of the setup: the certificate that is shown */
     struct tlsclient *client;    /* held; NULL: this is the server's side */
     unsigned char ip[16];        /* the client's side: the address that the certificate must be for */
     size_t ip_len;               /* 0: it is a name that mbedTLS looks at */
     bool stranger;               /* the certificate is for another address */
-    int fd;                      /* borrowed; -1: closed */
-    unsigned char *before;       /* ours: octets that were read before, or NULL */
-    size_t before_at, before_end;
-    unsigned recvs;                                    /* left to this call */
-    bool ended;                                        /* the descriptor's input */
-    enum { FIRST_NONE, FIRST_TLS, FIRST_OTHER } first; /* what the other side's first octet is of */
-    char *sni;                                         /* ours; the name that was asked for, or NULL */
-    size_t writing;                                    /* octets of the record on its way; 0: none is */
-    bool done;                                         /* with the handshake */
-    int status;                                        /* of the handshake: what it wants, or how it failed */
-    int broken;                                        /* errno of the descriptor */
+    struct tlsio io;
+    char *sni;      /* ours; the name that was asked for, or NULL */
+    size_t writing; /* octets of the record on its way; 0: none is */
+    bool done;      /* with the handshake */
+    int status;     /* of the handshake: what it wants, or how it failed */
 };
 
 /* The descriptor, for mbedTLS */
 
 static int
-read_before(struct tls *t, unsigned char *bytes, size_t n)
-{
-    size_t left = t->before_end - t->before_at;
-
-    n = n < left ? n : left;
-    memcpy(bytes, t->before + t->before_at, n);
-    t->before_at += n;
-    if (t->before_at == t->before_end) {
-        free(t->before);
-        t->before = NULL;
-    }
-    return (int)n;
-}
-
-static int
-read_descriptor(struct tls *t, unsigned char *bytes, size_t n)
-{
-    ssize_t r;
-
-    if (t->recvs == 0)
-        return MBEDTLS_ERR_SSL_WANT_READ;
-    t->recvs--;
-    r = recv(t->fd, bytes, n, 0);
-    t->ended = r == 0;
-    if (r >= 0)
-        return (int)r;
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
-        return MBEDTLS_ERR_SSL_WANT_READ;
-    t->broken = errno;
-    return BROKEN;
-}
-
-#define HANDSHAKE 22 /* RFC 5246, 6.2.1: a record's first octet */
-
-static int
 on_recv(void *context, unsigned char *bytes, size_t n)
 {
     struct tls *t = context;
-    int r = t->before ? read_before(t, bytes, n) : read_descriptor(t, bytes, n);
+    int r = tlsio_recv(&t->io, bytes, n);
 
-    if (t->first == FIRST_NONE && r > 0)
-        t->first = bytes[0] == HANDSHAKE ? FIRST_TLS : FIRST_OTHER;
-    return r;
+    return r == TLSIO_AGAIN ? MBEDTLS_ERR_SSL_WANT_READ : r == TLSIO_BROKEN ? BROKEN : r;
 }
 
 static int
 on_send(void *context, const unsigned char *bytes, size_t n)
 {
     struct tls *t = context;
-    ssize_t r = send(t->fd, bytes, n, MSG_NOSIGNAL);
+    int r = tlsio_send(&t->io, bytes, n);
 
-    if (r >= 0)
-        return (int)r;
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
-        return MBEDTLS_ERR_SSL_WANT_WRITE;
-    t->broken = errno;
-    return BROKEN;
+    return r == TLSIO_AGAIN ? MBEDTLS_ERR_SSL_WANT_WRITE : r == TLSIO_BROKEN ? BROKEN : r;
 }
 
 /* A refusal to keep the name costs the name only. */
 int
-tls_on_sni(void *setup, mbedtls_ssl_context *ssl, const unsigned char *host, size_t len)
+tls_on_sni(void *context, mbedtls_ssl_context *ssl, const unsigned char *host, size_t len)
 {
+    const struct tlssite_setup *setup = context;
     struct tls *t = (struct tls *)ssl;
 
     free(t->sni);
     t->sni = memchr(host, '\0', len) ? NULL : strndup((const char *)host, len);
-    t->pair = tlssite_pair_for(setup, (const char *)host, len);
+    t->pair = &setup->server->pairs[tlssite_pair_for(setup, (const char *)host, len)];
     return mbedtls_ssl_set_hs_own_cert(ssl, &t->pair->cert, &t->pair->key);
 }
 
 static bool
 set_up(struct tls *t, int fd, const mbedtls_ssl_config *conf)
 {
-    t->fd = fd;
+    tlsio_init(&t->io, fd);
     mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
     return mbedtls_ssl_setup(&t->ssl, conf) == 0;
 }
@@ -136,9 +85,9 @@ tls_new(struct tlssite *site, int fd)
     if (!t)
         return NULL;
     t->setup = tlssite_setup_hold(site->setup);
-    t->pair = &t->setup->pairs[0];
+    t->pair = &t->setup->server->pairs[0];
     mbedtls_ssl_init(&t->ssl);
-    if (set_up(t, fd, &t->setup->conf))
+    if (set_up(t, fd, &t->setup->server->conf))
         return t;
     tls_free(t);
     return NULL;
@@ -183,7 +132,7 @@ tls_free(struct tls *t)
     mbedtls_ssl_free(&t->ssl);
     tlssite_setup_drop(t->setup);
     tlsclient_drop(t->client);
-    free(t->before);
+    tlsio_clear(&t->io);
     free(t->sni);
     free(t);
 }
@@ -191,22 +140,13 @@ tls_free(struct tls *t)
 void
 tls_close(struct tls *t)
 {
-    t->fd = -1;
-    t->broken = EBADF;
+    tlsio_close(&t->io);
 }
 
 bool
 tls_unread(struct tls *t, const void *bytes, size_t n)
 {
-    if (n == 0)
-        return true;
-    t->before = malloc(n);
-    if (!t->before)
-        return false;
-    memcpy(t->before, bytes, n);
-    t->before_at = 0;
-    t->before_end = n;
-    return true;
+    return tlsio_unread(&t->io, bytes, n);
 }
 
 /* The handshake */
@@ -229,7 +169,7 @@ check_address(const struct tls *t)
 enum stream_status
 tls_handshake(struct tls *t)
 {
-    t->recvs = RECVS;
+    tlsio_begin(&t->io);
     t->status = mbedtls_ssl_handshake(&t->ssl);
     t->done = t->status == 0;
     t->stranger = t->done && t->client && t->client->verify && t->ip_len && !check_address(t);
@@ -253,35 +193,6 @@ tls_is_done(const struct tls *t)
     return t->done;
 }
 
-/* What the other side says when it breaks off (RFC 8446, section 6). */
-static const struct {
-    int number;
-    const char *words;
-} alerts[] = {
-    {0, "it closed"},
-    {10, "unexpected message"},
-    {20, "bad record"},
-    {40, "no parameters in common"},
-    {42, "it finds the certificate bad"},
-    {43, "it cannot use this kind of certificate"},
-    {44, "the certificate was revoked"},
-    {45, "the certificate has expired"},
-    {46, "it does not accept the certificate"},
-    {47, "illegal parameter"},
-    {48, "it does not know who signed the certificate"},
-    {49, "access denied"},
-    {50, "decode error"},
-    {51, "decrypt error"},
-    {70, "it does not take this version of TLS"},
-    {71, "insufficient security"},
-    {80, "internal error"},
-    {86, "inappropriate fallback"},
-    {90, "canceled by its user"},
-    {112, "it does not know that name"},
-    {116, "it wants a certificate"},
-    {120, "no application protocol in common"},
-};
-
 #define ALERT 21 /* RFC 5246, 6.2.1 */
 
 /* OpenSSL sends one in the clear where TLS 1.3 expects it encrypted: when it
@@ -304,105 +215,77 @@ alert_number(const struct tls *t)
     return t->ssl.MBEDTLS_PRIVATE(in_msg) ? t->ssl.MBEDTLS_PRIVATE(in_msg)[1] : -1;
 }
 
-static const char *
-other_side(const struct tls *t)
+static int
+end_alert(const struct tls *t)
 {
-    return t->client ? "server" : "client";
+    return t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || is_clear_alert(t) ? alert_number(t) : -1;
 }
 
-static void
-alert_words(const struct tls *t, char why[TLS_WHY])
-{
-    int number = alert_number(t);
-
-    for (size_t i = 0; i < sizeof alerts / sizeof *alerts; i++)
-        if (alerts[i].number == number) {
-            snprintf(why, TLS_WHY, "the %s broke off: %s (alert %d)", other_side(t), alerts[i].words, number);
-            return;
-        }
-    snprintf(why, TLS_WHY, "the %s broke off (alert %d)", other_side(t), number);
-}
-
-struct failure {
+static const struct {
     int status;
-    const char *words;
-};
-
-/* Of either side; %s is the other one. */
-static const struct failure failures[] = {
-    {MBEDTLS_ERR_SSL_INVALID_RECORD, "the %s does not speak TLS"},
-    {MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE, "the %s does not keep to TLS: unexpected message"},
-    {MBEDTLS_ERR_SSL_INVALID_MAC, "what the %s sent was altered or is no TLS"},
-    {MBEDTLS_ERR_SSL_CONN_EOF, "the %s left"},
-    {MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY, "the %s left"},
-    {MBEDTLS_ERR_SSL_ALLOC_FAILED, "out of memory"},
+    enum tls_fault fault;
+} faults[] = {
+    {MBEDTLS_ERR_SSL_INVALID_RECORD, FAULT_NO_TLS},
+    {MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE, FAULT_UNEXPECTED},
+    {MBEDTLS_ERR_SSL_INVALID_MAC, FAULT_ALTERED},
+    {MBEDTLS_ERR_SSL_CONN_EOF, FAULT_LEFT},
+    {MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY, FAULT_LEFT},
+    {MBEDTLS_ERR_SSL_ALLOC_FAILED, FAULT_MEMORY},
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
-    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, "the %s offers no version of TLS that is taken here"},
-    {MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE, "the %s has no cipher suite or curve in common with this side"},
-    {MBEDTLS_ERR_SSL_NO_APPLICATION_PROTOCOL, "the %s asks for another protocol than pop3 (ALPN)"},
+    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, FAULT_VERSION},
+    {MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE, FAULT_NOTHING_COMMON},
+    {MBEDTLS_ERR_SSL_NO_APPLICATION_PROTOCOL, FAULT_PROTOCOL},
 #else
-    {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION, "the %s offers no version of TLS that is taken here"},
-    {MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN, "the %s has no cipher suite in common with this side"},
-    {MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE, "no cipher suite in common fits this certificate"},
-    {MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO,
-     "the %s's hello is bad, or it asks for another protocol than pop3 (ALPN)"},
+    {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION, FAULT_VERSION},
+    {MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN, FAULT_NO_SUITE},
+    {MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE, FAULT_NO_SUITE_FITS},
+    {MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO, FAULT_HELLO},
 #endif
 };
 
-/* What is wrong with a server's certificate. */
-static const struct {
-    uint32_t flag;
-    const char *words;
-} flaws[] = {
-    {MBEDTLS_X509_BADCERT_CN_MISMATCH, "it is for another host"},
-    {MBEDTLS_X509_BADCERT_EXPIRED, "it has expired"},
-    {MBEDTLS_X509_BADCERT_FUTURE, "it is not valid yet"},
-    {MBEDTLS_X509_BADCERT_REVOKED, "it was revoked"},
-    {MBEDTLS_X509_BADCERT_NOT_TRUSTED, "no authority that is trusted here vouches for it"},
-    {MBEDTLS_X509_BADCERT_BAD_MD, "its signature is of a weak kind"},
-    {MBEDTLS_X509_BADCERT_BAD_KEY, "its key is too weak"},
-};
-
-static void
-flaw_words(const struct tls *t, char why[TLS_WHY])
+static enum tls_fault
+end_fault(const struct tls *t)
 {
-    uint32_t found = t->stranger ? MBEDTLS_X509_BADCERT_CN_MISMATCH : mbedtls_ssl_get_verify_result(&t->ssl);
-    const char *words = "it cannot be verified";
-
-    for (size_t i = 0; i < sizeof flaws / sizeof *flaws; i++)
-        if (found & flaws[i].flag) {
-            words = flaws[i].words;
-            break;
-        }
-    snprintf(why, TLS_WHY, "the server's certificate is refused: %s", words);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        if (faults[i].status == t->status)
+            return faults[i].fault;
+    return FAULT_OTHER;
 }
 
-static void
-failure_words(const struct tls *t, char why[TLS_WHY])
+/* What is wrong with a server's certificate, the first first. */
+static const struct {
+    uint32_t flag;
+    enum tls_flaw flaw;
+} flaws[] = {
+    {MBEDTLS_X509_BADCERT_CN_MISMATCH, FLAW_HOST},      {MBEDTLS_X509_BADCERT_EXPIRED, FLAW_EXPIRED},
+    {MBEDTLS_X509_BADCERT_FUTURE, FLAW_FUTURE},         {MBEDTLS_X509_BADCERT_REVOKED, FLAW_REVOKED},
+    {MBEDTLS_X509_BADCERT_NOT_TRUSTED, FLAW_UNTRUSTED}, {MBEDTLS_X509_BADCERT_BAD_MD, FLAW_DIGEST},
+    {MBEDTLS_X509_BADCERT_BAD_KEY, FLAW_KEY},
+};
+
+static enum tls_flaw
+end_flaw(const struct tls *t)
 {
-    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
-        if (failures[i].status == t->status) {
-            snprintf(why, TLS_WHY, failures[i].words, other_side(t));
-            return;
-        }
-    mbedtls_strerror(t->status, why, TLS_WHY);
+    uint32_t found = mbedtls_ssl_get_verify_result(&t->ssl);
+
+    if (t->stranger)
+        return FLAW_HOST;
+    if (t->status != MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
+        return FLAW_NONE;
+    for (size_t i = 0; i < sizeof flaws / sizeof *flaws; i++)
+        if (found & flaws[i].flag)
+            return flaws[i].flaw;
+    return FLAW_OTHER;
 }
 
 void
 tls_why(const struct tls *t, char why[TLS_WHY])
 {
-    if (t->stranger || t->status == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
-        flaw_words(t, why);
-    else if (t->status == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || is_clear_alert(t))
-        alert_words(t, why);
-    else if (t->broken == ECONNRESET || t->broken == EPIPE)
-        snprintf(why, TLS_WHY, "the %s left", other_side(t));
-    else if (t->broken)
-        snprintf(why, TLS_WHY, "%s", strerror(t->broken));
-    else if (t->first == FIRST_OTHER)
-        snprintf(why, TLS_WHY, "the %s does not speak TLS", other_side(t));
-    else
-        failure_words(t, why);
+    char words[TLS_WHY];
+    struct tls_end end = {end_flaw(t), end_alert(t), end_fault(t), words};
+
+    mbedtls_strerror(t->status, words, sizeof words);
+    tlswords_why(&end, &t->io, t->client ? "server" : "client", why);
 }
 
 /* Reading and writing */
@@ -421,7 +304,7 @@ failed(struct tls *t, int status)
 {
     if (status == MBEDTLS_ERR_SSL_WANT_READ || status == MBEDTLS_ERR_SSL_WANT_WRITE)
         return STREAM_AGAIN;
-    errno = t->broken ? t->broken : EPROTO;
+    errno = t->io.broken ? t->io.broken : EPROTO;
     return STREAM_ERROR;
 }
 
@@ -446,14 +329,14 @@ tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
     *got = 0;
     if (t->client && (!t->done || t->stranger))
         return refuse_early();
-    t->recvs = RECVS;
+    tlsio_begin(&t->io);
     do
         r = mbedtls_ssl_read(&t->ssl, bytes, n);
     while (is_ticket(r));
     *got = r > 0 ? (size_t)r : 0;
     if (r > 0)
         return STREAM_OK;
-    if (r == 0 && !t->ended)
+    if (r == 0 && !t->io.ended)
         return STREAM_AGAIN;
     if (r == 0 || r == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY || r == MBEDTLS_ERR_SSL_CONN_EOF)
         return STREAM_EOF;
@@ -463,7 +346,7 @@ tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
 bool
 tls_has_more(const struct tls *t)
 {
-    return t->before || mbedtls_ssl_check_pending(&t->ssl);
+    return t->io.before || mbedtls_ssl_check_pending(&t->ssl);
 }
 
 /* While a record is on its way mbedTLS looks at the number only. */
@@ -487,7 +370,7 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
 void
 tls_finish(struct tls *t)
 {
-    if (t->done && !t->broken && !t->writing)
+    if (t->done && !t->io.broken && !t->writing)
         mbedtls_ssl_close_notify(&t->ssl);
 }
 
