@@ -12,23 +12,33 @@ BUSTED   = $(LUA) $$(command -v busted)
 CC       = gcc
 CFLAGS   = -O2 -g
 WARN     = -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
-BUILD    = build
+BUILD    = $(BUILD_$(TLS))
 SAN      =
 Q        = @
 
 # Where Debian has Lua's headers; elsewhere: make LUA_INCDIR=…
 LUA_INCDIR = /usr/include/lua5.4
 
+# The library that speaks TLS, mbedtls or openssl (which is OpenSSL 3): make TLS=openssl.
+# Each has a directory of its own, and its files behind the same headers.
+TLS = mbedtls
+BUILD_mbedtls = build
+BUILD_openssl = build/openssl
+TLS_mbedtls = mbed ticket_mbed tlsserver_mbed tlsclient_mbed tls_mbed
+TLS_openssl = openssl tlsserver_openssl tlsclient_openssl tls_openssl
+$(if $(TLS_$(TLS)),,$(error TLS is mbedtls or openssl, not '$(TLS)'))
+
 # The module links to shared libraries; the program carries its own, so that it
 # can be copied alone.
-MODULE_LIBS  = -lev -lmbedtls -lmbedx509 -lmbedcrypto -lcrypt -lutf8proc -lpthread
-PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a -l:libmbedtls.a -l:libmbedx509.a -l:libmbedcrypto.a -l:libcrypt.a -l:libutf8proc.a \
+MODULE_LIBS  = -lev $(SHARED_$(TLS)) -lmbedx509 -lmbedcrypto -lcrypt -lutf8proc -lpthread
+PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a $(STATIC_$(TLS)) -l:libmbedx509.a -l:libmbedcrypto.a -l:libcrypt.a -l:libutf8proc.a \
 	-lm -ldl -lpthread
 PURE_LIBS    = -lmbedcrypto -lutf8proc
-
-# TLS by this library, in files of its own behind the same headers.
-TLS         = mbedtls
-TLS_mbedtls = mbed ticket_mbed tlsserver_mbed tlsclient_mbed tls_mbed
+SHARED_mbedtls = -lmbedtls
+SHARED_openssl = -lssl -lcrypto
+STATIC_mbedtls = -l:libmbedtls.a
+# Not for C modules that scripts load: these bring OpenSSL's shared libraries, and halves of both would not fit.
+STATIC_openssl = -l:libssl.a -l:libcrypto.a -Wl,--exclude-libs,libssl.a:libcrypto.a
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact

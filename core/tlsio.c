@@ -98,6 +98,7 @@ tlsio_recv(struct tlsio *io, void *bytes, size_t n)
 
     n = n < INT_MAX ? n : INT_MAX;
     r = io->before ? read_before(io, bytes, n) : read_descriptor(io, bytes, n);
+    io->dry = r == TLSIO_AGAIN;
     if (io->first == FIRST_NONE && r > 0)
         io->first = *(const unsigned char *)bytes == HANDSHAKE ? FIRST_TLS : FIRST_OTHER;
     return r;

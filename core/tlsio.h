@@ -16,6 +16,7 @@ struct tlsio {
     size_t before_at, before_end;
     unsigned recvs;                                    /* left to this call from above */
     bool ended;                                        /* the descriptor's input */
+    bool dry;                                          /* the last read found nothing */
     enum { FIRST_NONE, FIRST_TLS, FIRST_OTHER } first; /* what the other side's first octet is of */
     int broken;                                        /* errno of the descriptor; 0: it is whole */
 };
