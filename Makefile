@@ -172,13 +172,15 @@ bench-sqlite: all
 
 # The bench's own programs; what they share with the core is buf alone.
 BENCH_LIBS  = -lssl -lcrypto
+$(BUILD)/bench/primitives: BENCH_LIBS = $(SHARED_$(TLS)) -lmbedx509 -lmbedcrypto
 BENCH_mailbox = mailbox mail
 BENCH_limit = limit convert plan mail wire
 BENCH_uring = uring plan mail wire
 BENCH_load  = load crowd check latency plan mail wire
 BENCH_serve = serve
 BENCH_counts = counts mail
-BENCH_PROGRAMS = $(patsubst %,$(BUILD)/bench/%,mailbox limit uring load serve)
+BENCH_primitives = primitives primitives_$(TLS)
+BENCH_PROGRAMS = $(patsubst %,$(BUILD)/bench/%,mailbox limit uring load serve primitives)
 
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
@@ -222,6 +224,11 @@ bench-counts:
 	@.ci/setup build check
 	@$(MAKE) --no-print-directory $(BUILD)/bench/counts
 	@$(SPEC_ENV) $(LUA) bench/counts.lua $(if $(WRITE),write)
+
+## make bench-primitives  what the TLS library costs by itself: handshake, records, cipher, memory
+bench-primitives: all $(BUILD)/bench/primitives
+	@[ -e $(BUILD)/bench/cert.pem ] || $(BUILD)/popd-lua cert --out $(BUILD)/bench localhost >/dev/null
+	@$(BUILD)/bench/primitives $(BUILD)/bench/cert.pem $(BUILD)/bench/key.pem
 
 SECONDS = 600
 CLIENTS = 2000
@@ -324,6 +331,6 @@ install: module
 clean:
 	rm -rf build
 
-.PHONY: all help run test test-debian13 specs bench bench-quick bench-uring bench-programs bench-counts bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
+.PHONY: all help run test test-debian13 specs bench bench-quick bench-uring bench-programs bench-counts bench-primitives bench-login bench-resting bench-large bench-sqlite soak peers asan tsan valgrind check check-tools \
 	format format-check lint layers replay fuzz module install clean
 .SECONDARY:

@@ -33,7 +33,7 @@ void tlskit_warn_of_mode(const char *path);
 /* Logs of a certificate that is served with all the same. */
 void tlskit_warn_of_dates(const char *path, bool has_expired, bool is_of_the_future);
 
-/* Whether the processor has AES of its own; without, ChaCha20 costs less. */
+/* Whether the processor has AES of its own. */
 bool tlskit_has_aes(void);
 
 #endif
