@@ -30,7 +30,7 @@ bool mbed_start(struct mbed *m, mbedtls_ssl_config *conf, char why[TLSKIT_WHY]);
 /* The reason, and what mbedTLS says of a status.  Returns false. */
 bool mbed_refuse(char why[TLSKIT_WHY], int status, const char *what);
 
-/* TLS 1.2 and newer, or 1.3 alone; curves, P-256 first, and hashes. */
+/* TLS 1.2 and newer, or 1.3 alone; curves, the cheapest first, and hashes. */
 bool mbed_set_versions(mbedtls_ssl_config *conf, bool tls13_only, char why[TLSKIT_WHY]);
 void mbed_set_curves(mbedtls_ssl_config *conf);
 
