@@ -62,7 +62,7 @@ local function load_command(server, work, more)
    table.move(server.load, 1, #server.load, #words + 1, words)
    table.move(more, 1, #more, #words + 1, words)
    if work.tls == true then
-      words[#words + 1] = "--tls"
+      words[#words + 1] = work.resume and "--resume" or "--tls"
    end
    return servers.quoted(words)
 end
@@ -230,6 +230,12 @@ local workloads = {
       goals = { { of = "limit", most = 1.3 }, { of = "dovecot", most = 1 } },
    },
    {
+      name = "resume", what = "the same, with the TLS session of the connection before", load = "greet", users = 16,
+      mail = "rest", tls = true, resume = true, unit = "ms of CPU each", value = per_session,
+      servers = { "limit", "popd", "dovecot" },
+      goals = { { of = "limit", most = 1.3 }, { of = "dovecot", most = 1 }, { of = "refused", most = 1 } },
+   },
+   {
       name = "retr-tls", what = "RETR of 10 MiB over TLS", load = "retr", users = 4, repeats = 8, mail = "retr",
       dovecot_clients = 1, tls = true, unit = "s of CPU a GB", value = per_gigabyte,
       servers = { "limit", "popd", "dovecot" },
@@ -356,7 +362,8 @@ local function summary_of(turns)
       values[i] = seen.value
    end
    local last = turns[#turns]
-   local extra = last.extra or last.total and ("%.1f MiB with %d"):format(last.total / 1048576, last.sessions)
+   local extra = last.extra or last.asked and ("%.2f %% of %d resumptions granted"):format(last.resumed_percent, last.asked)
+      or last.total and ("%.1f MiB with %d"):format(last.total / 1048576, last.sessions)
       or ("session p50 %.2f p99 %.2f ms, reply p99 %.3f ms"):format(last.session_p50_ms, last.session_p99_ms,
          last.reply_p99_ms)
    return { value = report.summary(values), turns = turns, extra = extra }

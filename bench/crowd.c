@@ -22,8 +22,10 @@ struct client {
     unsigned events; /* what epoll waits for */
     bool resting;
     uint64_t began, asked;
-    uint64_t due;  /* when the next command is to be said; 0: none waits */
-    uint64_t uids; /* the hash of the unique-ids that this user was told; 0: none yet */
+    uint64_t due;         /* when the next command is to be said; 0: none waits */
+    SSL_SESSION *session; /* ours: what the next connection resumes; NULL: nothing */
+    bool asks;            /* this one was to resume one */
+    uint64_t uids;        /* the hash of the unique-ids that this user was told; 0: none yet */
     struct check check;
 };
 
@@ -72,9 +74,22 @@ client_complain(struct crowd *c, struct client *k, const char *what, const char 
     fprintf(stderr, "\n");
 }
 
+/* Keeps what the next connection is to resume. */
+static void
+client_keep_session(struct crowd *c, struct client *k)
+{
+    SSL_SESSION *session = c->options->resume ? wire_session(&k->wire) : NULL;
+
+    if (!session)
+        return;
+    SSL_SESSION_free(k->session);
+    k->session = session;
+}
+
 static void
 client_close(struct crowd *c, struct client *k)
 {
+    client_keep_session(c, k);
     wire_close(&k->wire, true);
     buf_clear(&k->out);
     k->sent = 0;
@@ -116,6 +131,7 @@ client_begin(struct crowd *c, struct client *k)
         c->failed = true;
         return;
     }
+    k->asks = k->session && wire_resume(&k->wire, k->session);
     c->open++;
     k->step = 0;
     k->said = 1;
@@ -242,6 +258,8 @@ client_ended(struct crowd *c, struct client *k)
 {
     if (k->step == c->plan->count && !c->plan->stays) {
         c->seen->sessions++;
+        c->seen->asked += k->asks;
+        c->seen->resumed += k->asks && wire_resumed(&k->wire);
         client_close(c, k);
     } else {
         client_complain(c, k, "the connection ended", NULL, 0);
@@ -355,9 +373,11 @@ crowd_hold(struct crowd *c)
 static void
 crowd_clear(struct crowd *c)
 {
-    for (size_t i = 0; c->clients && i < c->options->connections; i++)
+    for (size_t i = 0; c->clients && i < c->options->connections; i++) {
         if (c->clients[i].wire.fd >= 0)
             client_close(c, &c->clients[i]);
+        SSL_SESSION_free(c->clients[i].session);
+    }
     free(c->clients);
     free(c->piece);
     if (c->epoll >= 0)

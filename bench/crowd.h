@@ -18,12 +18,14 @@ struct crowd_options {
     bool awake;        /* looks for replies without ever sleeping: nobody pays for waking it */
     bool pipeline;     /* all that follows the login is said at once */
     SSL_CTX *tls;      /* borrowed; NULL: plain */
+    bool resume;       /* each connection asks to resume the TLS session of the one before */
     enum check_mode mode;
 };
 
 struct crowd_result {
     uint64_t sessions, replies, octets; /* whole sessions; octets read */
     uint64_t wrong, unexpected;         /* bodies; replies, ends and errors */
+    uint64_t asked, resumed;            /* sessions that asked to resume one of TLS; that did */
     double seconds;
     struct latency session, reply; /* from connecting to QUIT's answer; from a command to its answer's end */
     struct latency words[PLAN_WORDS]; /* the replies to each word */

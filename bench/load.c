@@ -19,7 +19,7 @@ static const struct option options[] = {
     {"count", 1, NULL, 'n'},    {"seconds", 1, NULL, 's'},  {"repeat", 1, NULL, 'r'},
     {"pipeline", 0, NULL, 'P'}, {"tls", 0, NULL, 't'},      {"ends-only", 0, NULL, 'e'},
     {"without", 1, NULL, 'o'},  {"first", 1, NULL, 'f'},    {"pause-ms", 1, NULL, 'm'},
-    {"awake", 0, NULL, 'a'},    {NULL, 0, NULL, 0},
+    {"awake", 0, NULL, 'a'},    {"resume", 0, NULL, 'R'},   {NULL, 0, NULL, 0},
 };
 
 static int
@@ -27,8 +27,9 @@ usage(void)
 {
     fprintf(stderr, "usage: load --port N --workload " PLAN_NAMES "\n"
                     "    [--connections 1] [--count 1000] [--seconds 60] [--repeat 1]\n"
-                    "    [--pipeline] [--tls] [--ends-only] [--without COMMAND]\n"
+                    "    [--pipeline] [--tls] [--resume] [--ends-only] [--without COMMAND]\n"
                     "    [--first USER] [--pause-ms 0] [--awake]\n"
+                    "--resume: each connection asks to resume the TLS session of the one before.\n"
                     "Connects to 127.0.0.1 only.  Workloads that rest say 'ready' and hold\n"
                     "their connections until standard input ends.\n");
     return 2;
@@ -83,6 +84,9 @@ take_option(struct request *r, int option, const char *value)
     case 't':
         r->tls = true;
         return true;
+    case 'R':
+        r->crowd.resume = r->tls = true;
+        return true;
     case 'e':
         r->crowd.mode = CHECK_ENDS;
         return true;
@@ -115,6 +119,9 @@ print_result(const struct request *r, const struct crowd_result *seen)
     printf("workload=%s\nsessions=%" PRIu64 "\nreplies=%" PRIu64 "\noctets=%" PRIu64 "\nseconds=%.4f\n",
            r->workload, seen->sessions, seen->replies, seen->octets, seen->seconds);
     printf("wrong=%" PRIu64 "\nunexpected=%" PRIu64 "\n", seen->wrong, seen->unexpected);
+    if (r->crowd.resume)
+        printf("asked=%" PRIu64 "\nresumed=%" PRIu64 "\nresumed_percent=%.2f\n", seen->asked, seen->resumed,
+               seen->asked ? 100.0 * (double)seen->resumed / (double)seen->asked : 0.0);
     print_latency("session", &seen->session);
     print_latency("reply", &seen->reply);
     for (size_t i = 0; i < PLAN_WORDS; i++)

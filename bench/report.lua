@@ -42,7 +42,8 @@ local function ratio_text(result, of, to)
 end
 
 -- Goals: what popd-lua may be at most. `of`: a server (its median is the measure), "itself"
--- (in the workload's unit), or "total" (MiB, of `clients` at rest).
+-- (in the workload's unit), "total" (MiB, of `clients` at rest), or "refused" (of the
+-- resumptions that clients asked for, per cent).
 local function goal_value(result, goal)
    local popd = result.servers.popd
    if goal.of == "total" then
@@ -50,6 +51,8 @@ local function goal_value(result, goal)
       return last and last.sessions == goal.clients and last.total / 1048576 or nil
    elseif goal.of == "itself" then
       return popd and popd.value.median
+   elseif goal.of == "refused" then
+      return popd and 100 - popd.turns[#popd.turns].resumed_percent
    end
    return ratio(result, "popd", goal.of)
 end
@@ -57,6 +60,7 @@ end
 local function goal_unit(result, goal)
    return goal.of == "itself" and result.unit
       or goal.of == "total" and ("MiB with %d"):format(goal.clients)
+      or goal.of == "refused" and "% of the resumptions refused"
       or "× " .. NAMES[goal.of]
 end
 

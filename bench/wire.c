@@ -18,7 +18,7 @@ set_modes(SSL_CTX *tls)
     return tls;
 }
 
-/* Every handshake is a full one: sessions are not kept. */
+/* No session is kept by OpenSSL: who wants to resume one keeps it. */
 SSL_CTX *
 wire_client_tls(void)
 {
@@ -57,6 +57,29 @@ wire_init(struct wire *w, int fd, SSL_CTX *tls, bool is_server)
     }
     wire_close(w, false);
     return false;
+}
+
+SSL_SESSION *
+wire_session(const struct wire *w)
+{
+    SSL_SESSION *session = w->tls ? SSL_get1_session(w->tls) : NULL;
+
+    if (session && SSL_SESSION_is_resumable(session))
+        return session;
+    SSL_SESSION_free(session);
+    return NULL;
+}
+
+bool
+wire_resume(struct wire *w, SSL_SESSION *session)
+{
+    return SSL_set_session(w->tls, session) == 1;
+}
+
+bool
+wire_resumed(const struct wire *w)
+{
+    return w->tls && SSL_session_reused(w->tls) == 1;
 }
 
 void

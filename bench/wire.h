@@ -24,6 +24,13 @@ struct wire {
 /* Takes over fd.  tls: NULL for plain.  False: out of memory; fd is closed. */
 bool wire_init(struct wire *w, int fd, SSL_CTX *tls, bool is_server);
 
+/* What a later connection can resume of this one, or NULL; the caller's to give
+ * back.  A new connection that is to resume it, and whether it did: once something
+ * was read. */
+SSL_SESSION *wire_session(const struct wire *w);
+bool wire_resume(struct wire *w, SSL_SESSION *session);
+bool wire_resumed(const struct wire *w);
+
 /* Closes; with `tell`, TLS says so first. */
 void wire_close(struct wire *w, bool tell);
 

@@ -78,6 +78,19 @@ describe("the bench's load generator", function()
       assert.equal(1, seen.sessions)
    end)
 
+   it("resumes at least 99 % of the TLS sessions that popd-lua's clients ask for", function()
+      assert(process.run { process.program(), "cert", "--out", dir, "localhost" })
+      make_mail("session", 2)
+      local server = process.start { "bench/site.lua", dir .. "/mail", "0", dir .. "/cert.pem", dir .. "/key.pem" }
+      stop = function()
+         server:stop()
+      end
+      local ok, seen, text = load(server:wait_port(), "--workload greet --resume --connections 4 --count 404")
+      assert.is_true(ok, text)
+      assert.equal(400, seen.asked)
+      assert.is_true(seen.resumed >= 396, text)
+   end)
+
    it("finds nothing wrong with the limit server", function()
       local port = limit("--workload session")
       local ok, seen, text = load(port, "--workload session --pipeline --connections 3 --count 30")
