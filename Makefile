@@ -24,7 +24,7 @@ LUA_INCDIR = /usr/include/lua5.4
 TLS = mbedtls
 BUILD_mbedtls = build
 BUILD_openssl = build/openssl
-TLS_mbedtls = mbed ticket_mbed tlsserver_mbed tlsclient_mbed tls_mbed
+TLS_mbedtls = mbed mbedrest ticket_mbed tlsserver_mbed tlsclient_mbed tls_mbed
 TLS_openssl = openssl tlsserver_openssl tlsclient_openssl tls_openssl
 $(if $(TLS_$(TLS)),,$(error TLS is mbedtls or openssl, not '$(TLS)'))
 
@@ -262,7 +262,7 @@ lint:
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
 # What may know a TLS library: its own files, and those that stay on mbedcrypto.
-OF_LIBRARIES = core/mbed.% core/openssl.% %_mbed.c %_mbed.h %_openssl.c core/digest.c core/cert.c
+OF_LIBRARIES = core/mbed.% core/mbedrest.% core/openssl.% %_mbed.c %_mbed.h %_openssl.c core/digest.c core/cert.c
 
 # Each layer's forbidden headers; the pure part linked alone; one name exported.
 forbid = @! grep -nE '^\#include [<"]($(2))' $(patsubst %,core/%.[ch],$(1)) || { echo 'layers: forbidden include'; false; }

@@ -2,6 +2,7 @@
 
 #include "digest.h"
 #include "mbed.h"
+#include "mbedrest.h"
 #include "tlsclient.h"
 #include "tlsio.h"
 #include "tlssite.h"
@@ -30,6 +31,7 @@ struct tls {
     size_t ip_len;               /* 0: it is a name that mbedTLS looks at */
     bool stranger;               /* the certificate is for another address */
     struct tlsio io;
+    struct mbedrest rest;
     char *sni;      /* ours; the name that was asked for, or NULL */
     size_t writing; /* octets of the record on its way; 0: none is */
     bool done;      /* with the handshake */
@@ -175,8 +177,10 @@ tls_handshake(struct tls *t)
     t->stranger = t->done && t->client && t->client->verify && t->ip_len && !check_address(t);
     if (t->stranger)
         return STREAM_ERROR;
-    if (t->done)
+    if (t->done) {
+        mbedrest_rest(&t->rest, &t->ssl);
         return STREAM_OK;
+    }
     return t->status == MBEDTLS_ERR_SSL_WANT_READ || t->status == MBEDTLS_ERR_SSL_WANT_WRITE ? STREAM_AGAIN
                                                                                              : STREAM_ERROR;
 }
@@ -300,6 +304,13 @@ refuse_early(void)
 }
 
 static enum stream_status
+out_of_memory(void)
+{
+    errno = ENOMEM;
+    return STREAM_ERROR;
+}
+
+static enum stream_status
 failed(struct tls *t, int status)
 {
     if (status == MBEDTLS_ERR_SSL_WANT_READ || status == MBEDTLS_ERR_SSL_WANT_WRITE)
@@ -329,10 +340,13 @@ tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
     *got = 0;
     if (t->client && (!t->done || t->stranger))
         return refuse_early();
+    if (!mbedrest_wake_to_read(&t->rest, &t->ssl))
+        return out_of_memory();
     tlsio_begin(&t->io);
     do
         r = mbedtls_ssl_read(&t->ssl, bytes, n);
     while (is_ticket(r));
+    mbedrest_rest(&t->rest, &t->ssl);
     *got = r > 0 ? (size_t)r : 0;
     if (r > 0)
         return STREAM_OK;
@@ -358,8 +372,11 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
     *put = 0;
     if (t->client && (!t->done || t->stranger))
         return refuse_early();
+    if (!mbedrest_wake_to_write(&t->rest, &t->ssl))
+        return out_of_memory();
     n = t->writing ? t->writing : n < TLS_RECORD ? n : TLS_RECORD;
     r = mbedtls_ssl_write(&t->ssl, bytes, n);
+    mbedrest_rest(&t->rest, &t->ssl);
     t->writing = r == MBEDTLS_ERR_SSL_WANT_WRITE || r == MBEDTLS_ERR_SSL_WANT_READ ? n : 0;
     if (r < 0)
         return failed(t, r);
@@ -370,7 +387,7 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
 void
 tls_finish(struct tls *t)
 {
-    if (t->done && !t->io.broken && !t->writing)
+    if (t->done && !t->io.broken && !t->writing && mbedrest_wake_to_write(&t->rest, &t->ssl))
         mbedtls_ssl_close_notify(&t->ssl);
 }
 
