@@ -376,7 +376,8 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
         return out_of_memory();
     n = t->writing ? t->writing : n < TLS_RECORD ? n : TLS_RECORD;
     r = mbedtls_ssl_write(&t->ssl, bytes, n);
-    mbedrest_rest(&t->rest, &t->ssl);
+    if (n < TLS_RECORD) /* else more is to come */
+        mbedrest_rest(&t->rest, &t->ssl);
     t->writing = r == MBEDTLS_ERR_SSL_WANT_WRITE || r == MBEDTLS_ERR_SSL_WANT_READ ? n : 0;
     if (r < 0)
         return failed(t, r);
