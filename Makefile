@@ -21,7 +21,7 @@ LUA_INCDIR = /usr/include/lua5.4
 
 # The library that speaks TLS, mbedtls or openssl (which is OpenSSL 3): make TLS=openssl.
 # Each has a directory of its own, and its files behind the same headers.
-TLS = mbedtls
+TLS ?= mbedtls
 BUILD_mbedtls = build
 BUILD_openssl = build/openssl
 TLS_mbedtls = mbed mbedrest ticket_mbed tlsserver_mbed tlsclient_mbed tls_mbed
@@ -36,6 +36,7 @@ PROGRAM_LIBS = -l:liblua5.4.a -l:libev.a $(STATIC_$(TLS)) -l:libmbedx509.a -l:li
 PURE_LIBS    = -lmbedcrypto -lutf8proc
 SHARED_mbedtls = -lmbedtls
 SHARED_openssl = -lssl -lcrypto
+SETUP_openssl = openssl
 STATIC_mbedtls = -l:libmbedtls.a
 # Not for C modules that scripts load: these bring OpenSSL's shared libraries, and halves of both would not fit.
 STATIC_openssl = -l:libssl.a -l:libcrypto.a -Wl,--exclude-libs,libssl.a:libcrypto.a
@@ -62,10 +63,14 @@ $(BUILD)/%.o: core/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# What is linked is of one TLS library, also where BUILD was set and TLS has changed.
+$(BUILD)/tls-$(TLS):
+	@mkdir -p $(@D) && rm -f $(BUILD)/tls-* && touch $@
+
 # Never unloaded: a thread that hangs at the Lua state's end may still run in it.
-$(BUILD)/popd/core.so: $(OBJECTS)
+$(BUILD)/popd/core.so: $(OBJECTS) $(BUILD)/tls-$(TLS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -Wl,-z,nodelete -o $@.new $^ $(MODULE_LIBS) && mv $@.new $@
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) $(LIBFLAG) -shared -Wl,-z,nodelete -o $@.new $(filter %.o,$^) $(MODULE_LIBS) && mv $@.new $@
 
 $(BUILD)/popd/testing.so: $(patsubst %,$(BUILD)/%.o,$(PURE) slab class copy) $(TESTING)
 	@mkdir -p $(@D)
@@ -78,8 +83,8 @@ $(BUILD)/embedded.c: core/embed.lua $(MODULES)
 $(BUILD)/embedded.o: $(BUILD)/embedded.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o
-	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@.new $^ $(PROGRAM_LIBS) && mv $@.new $@
+$(BUILD)/popd-lua: $(OBJECTS) $(BUILD)/main.o $(BUILD)/embedded.o $(BUILD)/tls-$(TLS)
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@.new $(filter %.o,$^) $(PROGRAM_LIBS) && mv $@.new $@
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/testing/*.d)
 
@@ -89,7 +94,7 @@ PORT = 1100
 
 ## make run        serves a small demo Maildir on PORT (1100) and, with TLS, the next; sets up what it needs
 run:
-	@.ci/setup build
+	@.ci/setup build $(SETUP_$(TLS))
 	@$(MAKE) --no-print-directory all
 	@mkdir -p $(BUILD)/demo
 	@[ -e $(BUILD)/demo/cert.pem ] || $(BUILD)/popd-lua cert --out $(BUILD)/demo localhost 127.0.0.1 >/dev/null
@@ -124,21 +129,21 @@ peers:
 # first in a process, and preloading it would reach the clients that specs start.
 define sanitize
 	@.ci/setup test check
-	@rm -f build/$(1)/report.*
-	@$(MAKE) --no-print-directory specs BUILD=build/$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' \
-		LUA='build/$(1)/popd-lua --log warning $(AS_ROOT)' GENERATOR=$(LUA) WRAP='env POPD_INTERPRETER=$(CURDIR)/build/$(1)/popd-lua $(3)'
-	@! cat build/$(1)/report.* 2>/dev/null
+	@rm -f $(BUILD)/$(1)/report.*
+	@$(MAKE) --no-print-directory specs BUILD=$(BUILD)/$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+		LUA='$(BUILD)/$(1)/popd-lua --log warning $(AS_ROOT)' GENERATOR=$(LUA) WRAP='env POPD_INTERPRETER=$(CURDIR)/$(BUILD)/$(1)/popd-lua $(3)'
+	@! cat $(BUILD)/$(1)/report.* 2>/dev/null
 endef
 
 ## make asan       the specs under AddressSanitizer and UBSan
 asan:
-	$(call sanitize,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=undefined,ASAN_OPTIONS=detect_leaks=1:log_path=$(CURDIR)/build/asan/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/build/asan/report)
+	$(call sanitize,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=undefined,ASAN_OPTIONS=detect_leaks=1:log_path=$(CURDIR)/$(BUILD)/asan/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(BUILD)/asan/report)
 
 # Lua leaves C functions by longjmp: TSan, which counts who entered, would end
 # after some ten thousand waits.
 ## make tsan       the specs under ThreadSanitizer
 tsan:
-	$(call sanitize,tsan,-fsanitize=thread --param tsan-instrument-func-entry-exit=0,TSAN_OPTIONS=log_path=$(CURDIR)/build/tsan/report)
+	$(call sanitize,tsan,-fsanitize=thread --param tsan-instrument-func-entry-exit=0,TSAN_OPTIONS=log_path=$(CURDIR)/$(BUILD)/tsan/report)
 
 ## make valgrind   the protocol, task and store specs under valgrind
 VALGRIND_SPECS = spec/pure spec/lua spec/server
@@ -198,13 +203,13 @@ RUN_BENCH = $(SPEC_ENV) $(LUA) bench/bench.lua
 
 ## make bench      popd-lua beside the least that is possible, Dovecot and tcllib, in some seven minutes (BENCH="--only retr": some)
 bench:
-	@.ci/setup build bench
+	@.ci/setup build $(SETUP_$(TLS)) bench
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	@$(RUN_BENCH) $(BENCH)
 
 ## make bench-quick  the same in less than two minutes: shorter turns, without tcllib
 bench-quick:
-	@.ci/setup build bench
+	@.ci/setup build $(SETUP_$(TLS)) bench
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	@$(RUN_BENCH) --quick $(BENCH)
 
@@ -221,7 +226,7 @@ WRITE =
 
 ## make bench-counts  instructions of the pure parts beside bench/instructions.txt (WRITE=1: writes that)
 bench-counts:
-	@.ci/setup build check
+	@.ci/setup build $(SETUP_$(TLS)) check
 	@$(MAKE) --no-print-directory $(BUILD)/bench/counts
 	@$(SPEC_ENV) $(LUA) bench/counts.lua $(if $(WRITE),write)
 
@@ -235,7 +240,7 @@ CLIENTS = 2000
 
 ## make soak       ten minutes of 2000 clients against callbacks that fail, wait, loop and hang: nothing may be left
 soak: all
-	@.ci/setup build
+	@.ci/setup build $(SETUP_$(TLS))
 	@$(SPEC_ENV) $(LUA) spec/soak/run.lua $(SECONDS) $(CLIENTS) $(SEED)
 
 # Checking --------------------------------------------------------------------
@@ -258,7 +263,8 @@ lint:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=varFuncNullUB --suppress=toomanyconfigs -D__GNUC__ core bench
 	@luacheck --no-color -q lua spec examples bench core/embed.lua
-	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang all build/clang/popd/testing.so bench-programs build/clang/bench/counts
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang/openssl TLS=openssl all build/clang/openssl/bench/primitives
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/clang TLS=mbedtls all build/clang/popd/testing.so bench-programs build/clang/bench/counts
 	@echo 'lint: clean (cppcheck, luacheck, clang -Werror)'
 
 # What may know a TLS library: its own files, and those that stay on mbedcrypto.

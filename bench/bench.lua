@@ -414,13 +414,14 @@ local function describe_machine()
       processor = first_line("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo"),
       cores = first_line("nproc"),
       dovecot = first_line("PATH=$PATH:/usr/sbin dovecot --version"),
+      popd = first_line(process.program() .. " --version"),
       load = first_line("cut -d' ' -f1-3 /proc/loadavg"),
    }
 end
 
 local function describe(machine)
-   return ("%s, %s × %s, %s, Dovecot %s; load before: %s"):format(machine.date, machine.cores, machine.processor,
-      machine.kernel, machine.dovecot, machine.load)
+   return ("%s, %s × %s, %s, %s, Dovecot %s; load before: %s"):format(machine.date, machine.cores,
+      machine.processor, machine.kernel, machine.popd, machine.dovecot, machine.load)
 end
 
 local function main()

@@ -18,6 +18,9 @@ struct tls;
 struct tlssite;
 struct tlsclient;
 
+/* The library and its version: "OpenSSL 3.0.19". */
+const char *tls_library(void);
+
 /* A server's side, with what the site serves with now.  NULL: out of memory,
  * or the site was never loaded. */
 struct tls *tls_new(struct tlssite *site, int fd);

@@ -38,6 +38,12 @@ struct tls {
     int status;     /* of the handshake: what it wants, or how it failed */
 };
 
+const char *
+tls_library(void)
+{
+    return "mbedTLS " MBEDTLS_VERSION_STRING;
+}
+
 /* The descriptor, for mbedTLS */
 
 static int

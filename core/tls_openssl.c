@@ -32,6 +32,12 @@ struct tls {
     char suite[SUITE_MAX];
 };
 
+const char *
+tls_library(void)
+{
+    return "OpenSSL " OPENSSL_VERSION_STR;
+}
+
 static bool
 set_up(struct tls *t, int fd, SSL_CTX *context, const BIO_METHOD *method)
 {

@@ -146,6 +146,8 @@ tlslua_open(lua_State *L)
 
     lua_pushcfunction(L, l_new);
     lua_setfield(L, -2, "tls_site");
+    lua_pushstring(L, tls_library());
+    lua_setfield(L, -2, "tls_library");
     luaL_newmetatable(L, SITE);
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);

@@ -9,8 +9,8 @@
 struct tls;
 struct tlssite;
 
-/* Adds to the table on top of the stack: tls_site() -> site, with
- * site:load(spec) -> true, or nil and the reason.  [-0, +0, e] */
+/* Adds to the table on top of the stack: tls_library, a string; tls_site() -> site,
+ * with site:load(spec) -> true, or nil and the reason.  [-0, +0, e] */
 void tlslua_open(lua_State *L);
 
 /* The site at an index; raises if there is none.  Borrowed. */

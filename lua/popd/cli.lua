@@ -218,7 +218,7 @@ function cli.main(arg)
       io.write(usage)
       return 0
    elseif flags.version then
-      io.write("popd-lua ", popd.VERSION, " (", _VERSION, ")\n")
+      io.write("popd-lua ", popd.VERSION, " (", _VERSION, ", ", core.tls_library, ")\n")
       return 0
    end
    if not pcall(popd.log_to, nil, flags.log or "info") then

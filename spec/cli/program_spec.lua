@@ -68,10 +68,10 @@ describe("popd-lua", function()
          end
       end)
 
-      it("tells its version with --version", function()
+      it("tells its version, Lua's and the TLS library's with --version", function()
          local status, out = run("--version")
          assert.equal(0, status)
-         assert.is_truthy(out:find("^popd%-lua %S+ %(Lua 5%.4%)\n$"))
+         assert.is_truthy(out:find("^popd%-lua %S+ %(Lua 5%.4, %a+ [%d.]+%)\n$"))
       end)
 
       it("says how to use it where nothing is asked", function()

@@ -383,7 +383,7 @@ describe("what is negotiated:", function()
       assert.truthy(why:find("none of the ciphers is of TLS 1.3", 1, true) or why:find("ends at TLS 1.2", 1, true), why)
    end)
 
-   it("no cipher that mbedTLS does not have: the error names it", function()
+   it("no cipher that the library does not have: the error names it", function()
       local ok, why = pcall(implicit, { ciphers = { "TLS_NO_SUCH_THING" } })
       assert.is_false(ok)
       assert.truthy(why:find("TLS_NO_SUCH_THING", 1, true), why)
