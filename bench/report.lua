@@ -43,7 +43,7 @@ end
 
 -- Goals: what popd-lua may be at most. `of`: a server (its median is the measure), "itself"
 -- (in the workload's unit), "total" (MiB, of `clients` at rest), or "refused" (of the
--- resumptions that clients asked for, per cent).
+-- resumptions that clients asked for, per cent), or "library" (what the TLS library takes by itself).
 local function goal_value(result, goal)
    local popd = result.servers.popd
    if goal.of == "total" then
@@ -51,6 +51,8 @@ local function goal_value(result, goal)
       return last and last.sessions == goal.clients and last.total / 1048576 or nil
    elseif goal.of == "itself" then
       return popd and popd.value.median
+   elseif goal.of == "library" then
+      return popd and result.library and popd.value.median / result.library
    elseif goal.of == "refused" then
       return popd and 100 - popd.turns[#popd.turns].resumed_percent
    end
@@ -60,6 +62,7 @@ end
 local function goal_unit(result, goal)
    return goal.of == "itself" and result.unit
       or goal.of == "total" and ("MiB with %d"):format(goal.clients)
+      or goal.of == "library" and "× the TLS library's own work"
       or goal.of == "refused" and "% of the resumptions refused"
       or "× " .. NAMES[goal.of]
 end
@@ -74,7 +77,7 @@ end
 -- Text --------------------------------------------------------------------------------
 
 --- Prints a workload's figures.
--- @tparam table result name, what, unit, goals, order, servers by name
+-- @tparam table result name, what, unit, goals, order, servers by name; library: what its TLS library takes by itself
 function report.print(result)
    print(("\n%s: %s, %s"):format(result.name, result.what, result.unit))
    for _, name in ipairs(result.order) do

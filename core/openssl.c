@@ -74,7 +74,7 @@ openssl_bio(void)
 
 /* Records are read as many as have come, in one go; one record is written at a time,
  * and what of it is not taken need not stay where it was.  Nothing is kept while a
- * connection rests. */
+ * connection rests, and what was understood is wiped: passwords come that way. */
 static void
 set_modes(SSL_CTX *context)
 {
@@ -82,7 +82,7 @@ set_modes(SSL_CTX *context)
                                   SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CLEANSE_PLAINTEXT |
                                      SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_security_level(context, SECURITY_LEVEL);
 }

@@ -1,7 +1,8 @@
 local files = require("spec.support.files")
 local program = require("spec.support.program")
 
-local LUAROCKS = "env -u LD_PRELOAD -u MAKEFLAGS -u MAKELEVEL -u LUA_PATH -u LUA_CPATH luarocks --lua-version 5.4"
+local LUAROCKS = "env -u LD_PRELOAD -u MAKEFLAGS -u MAKELEVEL -u TLS -u LUA_PATH -u LUA_CPATH"
+   .. " luarocks --lua-version 5.4"
 
 local function is_there()
    return os.execute("command -v luarocks >/dev/null 2>&1") == true
