@@ -26,7 +26,7 @@ struct tls {
     struct tlsclient *client;    /* held; NULL: this is the server's side */
     size_t writing;              /* octets of the record on its way; 0: none is */
     bool done;                   /* with the handshake */
-    bool wants_write;            /* the handshake does */
+    bool wants_write;            /* what was tried last does */
     bool failed;                 /* no more is to be written */
     unsigned long error;         /* OpenSSL's, of the handshake; 0: none */
     char suite[SUITE_MAX];
@@ -314,16 +314,20 @@ tls_read(struct tls *t, void *bytes, size_t n, size_t *got)
     do {
         int r = SSL_read_ex(t->ssl, bytes, n, got);
 
+        t->wants_write = false;
         status = r == 1 ? STREAM_OK : status_of(t, r);
     } while (status == STREAM_AGAIN && tls_has_more(t) && --left > 0);
     return status;
 }
 
-/* What OpenSSL holds of a record that has not come whole is nothing to be read. */
+/* What OpenSSL holds of a record that has not come whole is nothing to be read.  Nor
+ * is what stands behind a message that it must answer first, while that cannot be
+ * sent. */
 bool
 tls_has_more(const struct tls *t)
 {
-    return t->io.before || SSL_pending(t->ssl) > 0 || (!t->io.dry && SSL_has_pending(t->ssl));
+    return t->io.before || SSL_pending(t->ssl) > 0 ||
+           (!t->io.dry && !t->wants_write && SSL_has_pending(t->ssl));
 }
 
 enum stream_status
@@ -338,6 +342,7 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
     n = t->writing ? t->writing : n < TLS_RECORD ? n : TLS_RECORD;
     begin(t);
     r = SSL_write_ex(t->ssl, bytes, n, put);
+    t->wants_write = false;
     status = r == 1 ? STREAM_OK : status_of(t, r);
     t->writing = status == STREAM_AGAIN ? n : 0;
     return status;
