@@ -38,8 +38,8 @@ SHARED_mbedtls = -lmbedtls
 SHARED_openssl = -lssl -lcrypto
 SETUP_openssl = openssl
 STATIC_mbedtls = -l:libmbedtls.a
-# Not for C modules that scripts load: these bring OpenSSL's shared libraries, and halves of both would not fit.
-STATIC_openssl = -l:libssl.a -l:libcrypto.a -Wl,--exclude-libs,libssl.a:libcrypto.a
+# OpenSSL is the system's, which mends it; C modules that scripts load have that one too.
+STATIC_openssl = $(SHARED_openssl)
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
@@ -118,7 +118,7 @@ specs: all $(BUILD)/popd/testing.so $(patsubst %,$(BUILD)/bench/%,limit load mai
 ## make test-debian13  the specs in a Debian 13 of its own (root; needs a Debian mirror)
 test-debian13:
 	@[ "$$(id -u)" != 0 ] || .ci/setup debian13
-	@SPECS='$(SPECS)' .ci/debian13
+	@SPECS='$(SPECS)' TLS='$(TLS)' .ci/debian13
 
 ## make peers      installs the servers that specs compare with (Courier, Postfix and Exim: unpacks them); starts none
 peers:
