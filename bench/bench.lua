@@ -364,7 +364,8 @@ local function summary_of(turns)
       values[i] = seen.value
    end
    local last = turns[#turns]
-   local extra = last.extra or last.asked and ("%.2f %% of %d resumptions granted"):format(last.resumed_percent, last.asked)
+   local extra = last.extra
+      or last.asked and ("%.2f %% of %d resumptions granted"):format(last.resumed_percent, last.asked)
       or last.total and ("%.1f MiB with %d"):format(last.total / 1048576, last.sessions)
       or ("session p50 %.2f p99 %.2f ms, reply p99 %.3f ms"):format(last.session_p50_ms, last.session_p99_ms,
          last.reply_p99_ms)
