@@ -1,7 +1,9 @@
 -- Messages that are on a disk, and not in memory.
 local files = require("support.files")
 local process = require("support.process")
-local socket = require("socket")
+local talk = require("support.talk")
+
+local say = talk.say
 
 local SOURCE = debug.getinfo(1, "S").source:match("^@(.*)cli/[^/]*$") .. "support/away.c"
 
@@ -25,23 +27,8 @@ describe("a message that is not in memory", function()
       return root .. "/" .. name
    end
 
-   local function connect()
-      local sock = assert(socket.connect("127.0.0.1", server.port))
-      sock:settimeout(60)
-      assert(sock:receive("*l"))
-      return sock
-   end
-
-   local function say(sock, command)
-      assert(sock:send(command .. "\r\n"))
-      return assert(sock:receive("*l"))
-   end
-
    local function login(user)
-      local sock = connect()
-      say(sock, "USER " .. user)
-      assert.matches("^%+OK", say(sock, "PASS secret"))
-      return sock
+      return assert(talk.login(server.port, user))
    end
 
    local function fetch(sock, id, text)
@@ -152,9 +139,8 @@ describe("a message that is not in memory", function()
       open_gate()
       local again
       repeat -- until the server has seen that
-         again = connect()
-         say(again, "USER joe")
-      until say(again, "PASS secret"):find("^%+OK") or not again:close()
+         again = talk.login(server.port, "joe")
+      until again
       fetch(again, 2, BIG)
       fetch(ann, 2, BIG)
       again:close()

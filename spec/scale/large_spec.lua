@@ -1,27 +1,16 @@
 -- A Maildir of very many messages keeps nobody waiting: no turn of the loop is long.
 local files = require("support.files")
 local process = require("support.process")
-local socket = require("socket")
+local talk = require("support.talk")
 local turns = require("support.turns")
+
+local say = talk.say
 
 local MESSAGES = 20000
 local MOST = 5 -- milliseconds of CPU in one turn
 
 describe("a Maildir of twenty thousand messages", function()
    local root, server, library
-
-   local function connect()
-      local sock = assert(socket.connect("127.0.0.1", server.port))
-      sock:settimeout(60)
-      sock:setoption("tcp-nodelay", true)
-      assert(sock:receive("*l"))
-      return sock
-   end
-
-   local function say(sock, command)
-      assert(sock:send(command .. "\r\n"))
-      return assert(sock:receive("*l"))
-   end
 
    local function list(sock, command)
       local lines = {}
@@ -35,10 +24,7 @@ describe("a Maildir of twenty thousand messages", function()
    end
 
    local function login()
-      local sock = connect()
-      say(sock, "USER joe")
-      assert.matches("^%+OK", say(sock, "PASS secret"))
-      return sock
+      return assert(talk.login(server.port, "joe"))
    end
 
    local function quit(sock)
