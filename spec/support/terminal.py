@@ -35,12 +35,13 @@ for answer in answers:
     read_until(b": ")
     os.write(keeper, b"\x03" if answer == "^C" else answer.encode() + b"\n")
 _, status = os.waitpid(pid, 0)
-os.set_blocking(keeper, False)
+echo = termios.tcgetattr(terminal)[3] & termios.ECHO
+os.close(terminal)
 try:
-    shown += os.read(keeper, 65536)
+    while True:  # what was shown may still be on its way here; behind it is an error
+        shown += os.read(keeper, 65536)
 except OSError:
     pass
-echo = termios.tcgetattr(terminal)[3] & termios.ECHO
 sys.stdout.write(shown.decode().replace("\r\n", "\n"))
 print("--")
 print("echo", "on" if echo else "off")
