@@ -108,7 +108,7 @@ struct conn {
 
     ev_io io;
     struct alarm alarm, *renewal; /* ours; NULL: the storage has no renew */
-    double since, active;         /* loop time: accepted; last command or reply ended */
+    double since, active;         /* loop time: accepted; last command, piece of a message, or reply ended */
     double shaking_at;            /* since when hands are shaken; 0: they are not */
     double blocked_at;            /* since when the client takes too little; 0: it does not */
     uint64_t blocked_mark;        /* bytes_out then */

@@ -27,6 +27,16 @@ add_turn(struct turn *t, struct turns *q)
     q->last = &t->next;
 }
 
+/* Once all before the mark ran, or were cancelled. */
+static void
+end_round(struct loop *l, struct turns *q)
+{
+    if (q->first != &q->mark)
+        return;
+    turn_cancel(&q->mark, l);
+    q->rounds++;
+}
+
 /* For so many seconds, and one turn at least.  The queue as it stands, perhaps in
  * several iterations: `mark` stands behind it.  What queues itself again comes after
  * that, so that a busy one cannot hold the loop. */
@@ -35,8 +45,7 @@ run_queue(struct loop *l, struct turns *q, double seconds)
 {
     double stop;
 
-    if (q->first == &q->mark)
-        turn_cancel(&q->mark, l); /* those before it were cancelled */
+    end_round(l, q);
     if (!q->first)
         return;
     stop = loop_now() + seconds;
@@ -46,8 +55,7 @@ run_queue(struct loop *l, struct turns *q, double seconds)
     do
         run_first(l, q);
     while (q->mark.link && q->first != &q->mark && loop_now() < stop);
-    if (q->first == &q->mark)
-        turn_cancel(&q->mark, l);
+    end_round(l, q);
 }
 
 static void
@@ -66,11 +74,12 @@ has_turns(const struct loop *l)
     return l->turns.first || l->long_turns.first;
 }
 
-/* Whether turns are left of those that an earlier iteration began to run. */
+/* Whether turns are left of those that an earlier iteration began to run, in the first
+ * round since.  A busy queue is always amid one: two need never come to their ends at once. */
 static bool
-is_amid_turns(const struct loop *l)
+is_amid(const struct turns *q, unsigned since)
 {
-    return l->turns.mark.link || l->long_turns.mark.link;
+    return q->mark.link && q->rounds == since;
 }
 
 static void
@@ -205,6 +214,7 @@ bool
 loop_step(struct loop *l, double seconds)
 {
     struct alarm limit;
+    unsigned round = l->turns.rounds, long_round = l->long_turns.rounds;
     int left;
 
     l->running = true;
@@ -220,7 +230,8 @@ loop_step(struct loop *l, double seconds)
     do {
         l->invoked = false;
         left = ev_run(l->ev, EVRUN_NOWAIT);
-    } while (l->invoked && seconds == 0 && (!has_turns(l) || is_amid_turns(l)));
+    } while (l->invoked && seconds == 0 &&
+             (!has_turns(l) || is_amid(&l->turns, round) || is_amid(&l->long_turns, long_round)));
     l->running = false;
     set_tick(l);
     return left;

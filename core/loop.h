@@ -24,6 +24,7 @@ struct turn {
 struct turns {
     struct turn *first, **last;
     struct turn mark; /* while queued: behind the turns that are to run before later ones */
+    unsigned rounds;  /* how often they all had run */
 };
 
 struct alarm {

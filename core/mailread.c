@@ -149,6 +149,9 @@ l_scan(lua_State *L)
 
 /* Keeping ------------------------------------------------------------------- */
 
+/* What Lua has beside a list's names, in whose tables it is kept: octets, of short names. */
+#define BESIDE 600
+
 /* keep(list) -> octets that it takes; nil: what it tells may not be told again */
 static int
 l_keep(lua_State *L)
@@ -163,7 +166,7 @@ l_keep(lua_State *L)
     free(m->inodes); /* they tell files that are to be counted */
     m->inodes = NULL;
     *l = (struct maillist){.names = l->names, .stamp = l->stamp};
-    lua_pushinteger(L, (lua_Integer)(sizeof *m + m->room * sizeof *m->rows + m->text.cap));
+    lua_pushinteger(L, (lua_Integer)(BESIDE + sizeof *m + m->room * sizeof *m->rows + m->text.cap));
     return 1;
 }
 

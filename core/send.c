@@ -40,6 +40,7 @@ feed(struct conn *c, const char *bytes, size_t n)
     c->untaken = n > 0 ? 0 : c->untaken;
     c->spent += n;
     c->silent_since = 0;
+    c->active = loop_now(); /* whoever waits for a slow disk is not idle */
     return true;
 }
 

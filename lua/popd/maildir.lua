@@ -924,9 +924,11 @@ function maildir.new(options)
       return nil
    end
 
+   -- What a script's own `lock` or `scan` has made impossible, `get` complains of.
    lists.offer(storage.get, function(mbox, id)
-      local session = session_of(mbox)
-      return not session.now and mail.open(session.list, id, session.dir) or nil
+      local session = sessions[mbox]
+      local is_listed = session and not session.now and id <= (mail.count(session.list) or 0)
+      return is_listed and mail.open(session.list, id, session.dir) or nil
    end)
 
    --- A message's unique-id.

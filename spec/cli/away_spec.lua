@@ -15,6 +15,19 @@ for i = 1, 40000 do
 end
 local BIG = table.concat(lines, "\n") .. "\n"
 
+-- Where a client may be idle for less time than all pieces of BIG take.
+local TAKES = 60000 -- microseconds
+local SITE = [[
+local popd = require("popd")
+local root = arg[1]
+popd.new {
+   address = "127.0.0.1", port = 0, idle_timeout = 1,
+   auth = require("popd.passwd").new { file = root .. "/users" },
+   storage = require("popd.maildir").new { root = root .. "/%s" },
+}:up()
+popd.run()
+]]
+
 local function as_sent(text)
    text = text:gsub("\n$", "")
    return (("\n" .. text):gsub("\n%.", "\n.."):sub(2):gsub("\n", "\r\n")) .. "\r\n.\r\n"
@@ -37,18 +50,22 @@ describe("a message that is not in memory", function()
       assert.is_true(sock:receive(#sent) == sent, "another text came")
    end
 
-   local function start(preload)
+   local function start(preload, site)
       for _, user in ipairs { "joe", "ann" } do
          files.run("mkdir -p %s/new %s/cur %s/tmp", path(user), path(user), path(user))
          files.put(path(user .. "/cur/1.a:2,"), SMALL)
          files.put(path(user .. "/cur/2.b:2,"), BIG)
       end
       files.put(path("users"), "joe:{PLAIN}secret:joe\nann:{PLAIN}secret:ann\n")
-      server = process.start({
+      files.put(path("site.lua"), site or "")
+      server = process.start(site and { path("site.lua"), root } or {
          "--maildir", root, "--users", path("users"), "--address", "127.0.0.1", "--port", "0",
       }, {
          preload = preload,
-         environment = { "AWAY=" .. path("away"), "GATE=" .. path("gate"), "BROKEN=" .. path("broken") },
+         environment = {
+            "AWAY=" .. path("away"), "GATE=" .. path("gate"), "BROKEN=" .. path("broken"),
+            "TAKES=" .. (site and TAKES or 0),
+         },
       })
       server:wait_port()
    end
@@ -79,9 +96,9 @@ describe("a message that is not in memory", function()
       return
    end
 
-   local function start_slow()
+   local function start_slow(site)
       files.run("cc -O2 -shared -fPIC -o %s %s -ldl", path("away.so"), SOURCE)
-      start(path("away.so"))
+      start(path("away.so"), site)
    end
 
    it("comes whole, in pieces that are read aside", function()
@@ -157,6 +174,15 @@ describe("a message that is not in memory", function()
       assert.matches("^%-ERR %[SYS/TEMP%]", say(sock, "RETR 2"))
       os.remove(path("broken"))
       fetch(sock, 1, SMALL)
+      sock:close()
+   end)
+
+   it("makes nobody idle who waits for it", function()
+      start_slow(SITE)
+      local sock = login("joe")
+      assert.matches("^%+OK 2 ", say(sock, "STAT"))
+      fetch(sock, 2, BIG)
+      assert.matches("^%+OK", say(sock, "NOOP"))
       sock:close()
    end)
 end)

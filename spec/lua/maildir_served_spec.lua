@@ -77,6 +77,22 @@ describe("popd.maildir, served,", function()
       assert.equal("+OK 5 ", first:command("STAT"):sub(1, 6))
    end)
 
+   it("has its own words in the log where a script shows more messages than there are", function()
+      fill()
+      local c = client.login(serve({}, function(storage)
+         local scan = storage.scan
+         storage.stat = function() return 6 end
+         storage.scan = function(mbox)
+            local sizes, uids = scan(mbox)
+            sizes[6], uids[6] = 5, "more"
+            return sizes, uids
+         end
+      end))
+      assert.matches("^%-ERR %[SYS/TEMP%]", c:command("RETR 6"))
+      assert.equal(1, #client.logged("callback=storage%.get .*no message 6"))
+      assert.same("a\r\n", (c:fetch("RETR 1")))
+   end)
+
    it("tells through a list what its tables tell", function()
       fill()
       local listed, inner = serve({}), nil

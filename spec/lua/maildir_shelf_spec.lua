@@ -81,10 +81,17 @@ describe("a Maildir's list that is kept", function()
       { name = "folder", "nothing, where deleted ones go to a folder", options = { dele = ".Trash" }, sees = ALL },
    }
 
+   local MANY = 300
+
    setup(function()
       root = files.new_dir()
       for _, case in ipairs(cases) do
          make(case.name)
+      end
+      for i = 1, MANY do
+         fs.mkdir(path(i))
+         fs.mkdir(path(i .. "/new"))
+         fs.mkdir(path(i .. "/cur"))
       end
       let_time_pass()
    end)
@@ -153,6 +160,26 @@ describe("a Maildir's list that is kept", function()
       local before = #fs.scandir("/proc/self/fd")
       session(storage_of {}, "still")
       assert.equal(before, #fs.scandir("/proc/self/fd"))
+   end)
+
+   it("is counted with what it takes beside its names", function()
+      local storage, keep, counted = maildir.new { root = root .. "/%s", tidy = false }, mail.keep, 0
+      mail.keep = function(list)
+         local octets = keep(list)
+         counted = counted + octets
+         return octets
+      end
+      local function used()
+         collectgarbage()
+         collectgarbage()
+         return collectgarbage("count") * 1024
+      end
+      local before = used()
+      for i = 1, MANY do
+         session(storage, tostring(i))
+      end
+      mail.keep = keep
+      assert.is_true(used() - before <= counted, ("%d taken, %d counted"):format(used() - before, counted))
    end)
 end)
 

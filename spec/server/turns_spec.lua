@@ -1,4 +1,5 @@
 local client = require("support.client")
+local core = require("popd.core")
 local fs = require("popd.fs")
 local popd = require("popd")
 local store = require("support.store")
@@ -72,6 +73,37 @@ describe("many who compute without end", function()
       client.connect(server)
       going = false
       assert.is_true(pieces - before < MOST / 2, pieces - before .. " pieces came before")
+   end)
+end)
+
+describe("a step that does what is ready", function()
+   -- Of each kind more than an iteration has time for, and never done.
+   local COMPUTING, SHORT, LONG_ENOUGH = 10, 20, 0.00045
+
+   it("comes to its end while callbacks of both kinds keep the loop busy", function()
+      local going, runs = true, 0
+      local function compute()
+         while going do end
+      end
+      local function run()
+         local stop = core.now() + LONG_ENOUGH
+         while core.now() < stop do end
+         runs = runs + 1
+         if going then
+            popd.spawn(run)
+         end
+      end
+      for _ = 1, COMPUTING do popd.spawn(compute) end
+      for _ = 1, SHORT do popd.spawn(run) end
+      local most = 0
+      for _ = 1, 5 do
+         runs = 0
+         popd.step(0)
+         most = math.max(most, runs)
+      end
+      going = false
+      client.drain()
+      assert.is_true(most > 0 and most <= 5 * SHORT, most .. " ran in a step")
    end)
 end)
 

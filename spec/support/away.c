@@ -1,7 +1,7 @@
 /* away - a disk that takes its time: preloaded, it has each preadv2(2) that must not
  * wait say that nothing is in memory, and counts that in the file AWAY.  What is
  * read in its place waits as long as the FIFO GATE is there and nobody opens it,
- * and fails while the file BROKEN is there. */
+ * takes so many microseconds as TAKES says, and fails while the file BROKEN is there. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -37,11 +37,13 @@ ssize_t
 pread(int fd, void *room, size_t n, off_t offset)
 {
     static ssize_t (*real)(int, void *, size_t, off_t);
-    const char *gate = getenv("GATE"), *broken = getenv("BROKEN");
+    const char *gate = getenv("GATE"), *broken = getenv("BROKEN"), *takes = getenv("TAKES");
     int waits = gate ? open(gate, O_RDONLY) : -1;
 
     if (waits >= 0)
         close(waits);
+    if (takes)
+        usleep((useconds_t)atoi(takes));
     if (broken && access(broken, F_OK) == 0) {
         errno = EIO;
         return -1;
