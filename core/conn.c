@@ -315,6 +315,28 @@ take_input(struct conn *c)
 }
 
 static void
+watch_for(struct conn *c, int events)
+{
+    struct ev_loop *ev = c->host->loop->ev;
+
+    if (c->io.active && c->io.events == events)
+        return;
+    ev_io_stop(ev, &c->io);
+    ev_io_modify(&c->io, events);
+    if (events)
+        ev_io_start(ev, &c->io);
+}
+
+/* What shakes hands may wait for many others to have their turn: it would be told of
+ * in each iteration until then. */
+static void
+wait_for_turn(struct conn *c)
+{
+    conn_wake(c);
+    watch_for(c, 0);
+}
+
+static void
 on_io(struct ev_loop *ev, ev_io *io, int events)
 {
     struct conn *c = io->data;
@@ -322,7 +344,7 @@ on_io(struct ev_loop *ev, ev_io *io, int events)
     (void)ev;
     c->spent = 0;
     if (secure_shakes(c))
-        conn_wake(c);
+        wait_for_turn(c);
     else if (events & EV_WRITE) /* what is to be read waits */
         conn_run(c);
     else
@@ -407,19 +429,6 @@ note_blocked(struct conn *c)
         return;
     c->blocked_at = loop_now();
     c->blocked_mark = c->stream.bytes_out;
-}
-
-static void
-watch_for(struct conn *c, int events)
-{
-    struct ev_loop *ev = c->host->loop->ev;
-
-    if (c->io.active && c->io.events == events)
-        return;
-    ev_io_stop(ev, &c->io);
-    ev_io_modify(&c->io, events);
-    if (events)
-        ev_io_start(ev, &c->io);
 }
 
 static void
