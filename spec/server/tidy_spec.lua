@@ -13,20 +13,24 @@ local function resident()
    local file <close> = io.open("/proc/self/statm")
    return tonumber(file:read("a"):match("^%%d+ (%%d+)")) * 4096
 end
+local CROWD, what, most = 20, %s, nil
+local made = 0
+for _ = 1, CROWD do
+   popd.spawn(function()
+      local kept = {}
+      for i = 1, 20000 do
+         kept[i] = { i }
+      end
+      made = made + 1
+      repeat popd.sleep(0.01) until made == CROWD
+      most = most or what()
+      kept[1] = nil
+   end)
+end
 popd.spawn(function()
-   local most = 0
-   for _ = 1, 20 do
-      popd.spawn(function()
-         local kept = {}
-         for i = 1, 20000 do
-            kept[i] = { i }
-         end
-         popd.sleep(0.01)
-      end)
-   end
-   local what, stop = %s, os.time() + 20
+   repeat popd.sleep(0.01) until most
+   local stop = os.time() + 20
    repeat
-      most = math.max(most, what())
       popd.sleep(0.05)
    until what() < most - 8e6 or os.time() > stop
    print(what() < most - 8e6)
