@@ -3,7 +3,7 @@
  * mailnames, to be asked and changed.
  *
  * Lua decides what is a message, whose a name is, and what is refused; see
- * lua/popd/maildir.lua, which alone uses this.  How a list comes to be, and what
+ * lua/popd/maildir.lua and its parts, which alone use this.  How a list comes to be, and what
  * becomes of it, is done in threads: mailread, maillearn, mailchore.
  */
 #ifndef POPD_MAILLIST_H
