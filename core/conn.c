@@ -87,8 +87,8 @@ has_more_to_say(const struct conn *c)
     return c->next == send_pieces && c->turn.link;
 }
 
-/* The first line of a message's reply waits for the first of its octets, if
- * nothing else does: until then it can become another. */
+/* The first line of a message's reply waits for the first of its octets: until
+ * then it can become another. */
 static bool
 has_nothing_to_send(const struct conn *c)
 {
@@ -100,8 +100,7 @@ conn_flush(struct conn *c)
 {
     if (has_nothing_to_send(c) || c->gone)
         return true;
-    c->untaken = 0;
-    switch (outq_flush(&c->out, &c->stream, has_more_to_say(c))) {
+    switch (outq_flush(&c->out, &c->stream, c->untaken, has_more_to_say(c))) {
     case STREAM_OK:
         if (c->blocked_at > 0)
             c->active = loop_now();
@@ -581,6 +580,8 @@ conn_drop(struct conn *c)
     conn_gone(c, "the program ends");
     task_drop(c->task);
     task_drop(c->renewing);
+    if (c->source)
+        source_free(c->source); /* or Lua's collector does */
     conn_free(c);
 }
 

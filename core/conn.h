@@ -183,13 +183,14 @@ bool secure_shakes(const struct conn *c);
 bool send_pieces(struct conn *c); /* next: pieces of the source, until it ends */
 
 /* steps.h's files for conn.c */
-bool steps_begin(struct conn *c);     /* next: limits, TLS, the connect hook, the greeting */
-void steps_place(struct conn *c);     /* what may be offered, by where the client is */
-bool steps_serve(struct conn *c);     /* what the session needs of Lua */
-bool steps_pull(struct conn *c);      /* a pull function's next chunk */
-bool steps_sent(struct conn *c);      /* next: after the last piece */
-bool steps_take_back(struct conn *c); /* a message failed at once: -ERR instead */
-bool steps_wind_up(struct conn *c);   /* next: after the client is gone */
+bool steps_begin(struct conn *c);        /* next: limits, TLS, the connect hook, the greeting */
+void steps_place(struct conn *c);        /* what may be offered, by where the client is */
+bool steps_serve(struct conn *c);        /* what the session needs of Lua */
+bool steps_pull(struct conn *c);         /* a pull function's next chunk */
+bool steps_sent(struct conn *c);         /* next: after the last piece */
+bool steps_take_back(struct conn *c);    /* a message failed at once: -ERR instead */
+bool steps_message_anew(struct conn *c); /* it is not as it was listed: the storage is asked */
+bool steps_wind_up(struct conn *c);      /* next: after the client is gone */
 void steps_stop_renewing(struct conn *c);
 const char *steps_name(const struct conn *c); /* of the step under way or done last; for log lines */
 

@@ -4,6 +4,7 @@
 
 #include "digest.h"
 #include "log.h"
+#include "maillist.h"
 #include "reply.h"
 #include "say.h"
 
@@ -45,19 +46,24 @@ make_room(struct conn *c)
 }
 
 static void
-take_message(lua_State *L, struct conn *c)
+send_message(struct conn *c)
 {
     bool top = c->session.command.verb == VERB_TOP;
 
-    c->source = source_hold(L, 1);
-    if (!c->source) {
-        step_answer(L, c, false, 2);
-        return;
-    }
     if (!make_room(c))
         conn_gone(c, "out of memory");
     conn_say(c, session_sending(&c->session, conn_reply(c)));
     send_source(c, top ? c->session.command.lines : DOTSTUFF_ALL, top ? 0 : c->session.number);
+}
+
+static void
+take_message(lua_State *L, struct conn *c)
+{
+    c->source = source_hold(L, 1);
+    if (c->source)
+        send_message(c);
+    else
+        step_answer(L, c, false, 2);
 }
 
 static const struct step step_message = {"message", push_message, take_message, step_fail_command};
@@ -129,13 +135,19 @@ give_up(struct conn *c)
     return deliver_release(c, after_failure);
 }
 
+static void
+take_back(struct conn *c)
+{
+    outq_take_back(&c->out, c->untaken);
+    c->untaken = 0;
+}
+
 bool
 steps_take_back(struct conn *c)
 {
     if (c->untaken == 0)
         return false;
-    outq_take_back(&c->out, c->untaken);
-    c->untaken = 0;
+    take_back(c);
     step_fail_command(c);
     step_go_on(c, give_up);
     return true;
@@ -153,8 +165,18 @@ call_drop(lua_State *L)
 void
 deliver_drop(struct conn *c)
 {
-    step_protect(c, call_drop);
+    if (!source_free(c->source))
+        step_protect(c, call_drop);
     c->source = NULL;
+}
+
+bool
+steps_message_anew(struct conn *c)
+{
+    take_back(c);
+    deliver_drop(c);
+    step_go_on(c, conn_serve);
+    return step_run(c, &step_message);
 }
 
 /* retrieved */
@@ -278,10 +300,30 @@ take_command(lua_State *L, struct conn *c)
 
 static const struct step step_command = {"command", push_command, take_command, step_fail_command};
 
+/* Runs protected: what a storage of ours offers in place of its `get` runs no script and
+ * does not wait, so that it needs no task. */
+static int
+call_open(lua_State *L)
+{
+    struct conn *c = lua_touserdata(L, 1);
+    char path[PATH_MAX];
+    uint64_t octets;
+
+    step_push(L, c, "place");
+    lua_call(L, 1 + push_message(L, c), 2);
+    if (maillist_path(L, -2, c->session.number, -1, path, &octets))
+        c->source = source_of_file(path, octets);
+    return 0;
+}
+
 bool
 deliver_message(struct conn *c)
 {
-    return step_run(c, &step_message);
+    step_protect(c, call_open);
+    if (!c->source)
+        return step_run(c, &step_message);
+    send_message(c);
+    return true;
 }
 
 bool

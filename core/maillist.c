@@ -2,10 +2,8 @@
 
 #include "class.h"
 #include "mailsort.h"
-#include "source.h"
 
 #include <lauxlib.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,16 +152,19 @@ write_path(char path[PATH_MAX], const char *dir, size_t len, const struct mailna
     return true;
 }
 
-static int
-l_open(lua_State *L)
+bool
+maillist_path(lua_State *L, int list, uint64_t number, int dir, char path[PATH_MAX], uint64_t *octets)
 {
-    const struct mailname *row = check_row(L);
+    const struct maillist *l = luaL_testudata(L, list, LIST);
+    const struct mailname *row;
     size_t len;
-    const char *dir = luaL_checklstring(L, 3, &len);
-    char path[PATH_MAX];
+    const char *below = lua_tolstring(L, dir, &len);
 
-    return mailname_is_known(row) && write_path(path, dir, len, maillist_check(L, 1)->names, row) &&
-           source_push_file(L, path, mailsize_stored(row->size));
+    if (!l || !below || !l->names || number < 1 || number > l->names->count)
+        return false;
+    row = &l->names->rows[number - 1];
+    *octets = mailname_is_known(row) ? mailsize_stored(row->size) : 0;
+    return mailname_is_known(row) && write_path(path, below, len, l->names, row);
 }
 
 static int
@@ -354,8 +355,7 @@ maillist_open(lua_State *L)
         {"count", l_count},     {"file", l_file},         {"base", l_base},     {"uid", l_uid},
         {"size", l_size},       {"sizes", l_sizes},       {"uids", l_uids},     {"total", l_total},
         {"same", l_same},       {"files_of", l_files_of}, {"remove", l_remove}, {"keep_last", l_keep_last},
-        {"arrange", l_arrange}, {"set_uid", l_set_uid},   {"open", l_open},     {"close", l_close},
-        {NULL, NULL},
+        {"arrange", l_arrange}, {"set_uid", l_set_uid},   {"close", l_close},   {NULL, NULL},
     };
 
     class_new(L, LIST, NULL, l_close);

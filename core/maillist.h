@@ -11,6 +11,7 @@
 
 #include "mailindex.h"
 
+#include <limits.h>
 #include <lua.h>
 
 /* Zeroed, it is closed. */
@@ -30,8 +31,6 @@ struct maillist {
  *
  *   count(list)                how many messages there are, also #list; nil: that is no list
  *   file(list, n), base(list, n), uid(list, n)
- *   open(list, n, dir)         the source of a message that is as it was listed, below dir; nil: it is
- *                              not, or its size is not known
  *   size(list, n)              octets as sent, and as stored; nil: not known
  *   sizes(list), uids(list)    arrays; an unknown size is false
  *   total(list)                the sum as sent; nil: not known
@@ -53,6 +52,11 @@ struct maillist *maillist_check(lua_State *L, int arg);
 
 /* A message's row, 0 and up, by its number at an index; raises where there is none. */
 size_t maillist_check_number(lua_State *L, int arg, size_t count);
+
+/* Where a message is, by its number, of the list at an index and the Maildir's path
+ * at another; and the octets that it has there.  False: there is no such list or
+ * message, or its size is not known. */
+bool maillist_path(lua_State *L, int list, uint64_t number, int dir, char path[PATH_MAX], uint64_t *octets);
 
 /* The list at an index, or NULL.  Lent, its names stay as they are. */
 struct mailnames *maillist_lend(lua_State *L, int index);

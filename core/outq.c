@@ -127,19 +127,19 @@ gather(const struct outq *q, char *room, size_t n, size_t *len)
 }
 
 enum stream_status
-outq_flush(struct outq *q, struct stream *s, bool more)
+outq_flush(struct outq *q, struct stream *s, size_t keep, bool more)
 {
     char room[BATCH_MAX];
     size_t batch = stream_batch(s) < BATCH_MAX ? stream_batch(s) : BATCH_MAX;
 
-    while (q->pending > 0 && !(more && q->pending < batch)) {
-        size_t len, put;
+    while (q->pending > keep && !(more && q->pending - keep < batch)) {
+        size_t len, put, left = q->pending - keep;
         const char *bytes;
         enum stream_status status;
 
         pass(q, 0); /* room that nothing was written to */
         bytes = gather(q, room, batch, &len);
-        status = stream_write(s, bytes, len, &put);
+        status = stream_write(s, bytes, len < left ? len : left, &put);
         if (status != STREAM_OK)
             return status;
         pass(q, put);

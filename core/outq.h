@@ -31,9 +31,9 @@ void outq_take_back(struct outq *q, size_t n);
 /* Copies bytes into the queue.  False: out of memory, nothing was added. */
 bool outq_add(struct outq *q, const void *bytes, size_t n);
 
-/* Sends what the stream takes now.  OK: all of it, or, where `more` is about
- * to come, all that fills whole batches (TLS records); AGAIN: some is left
- * that the stream does not take. */
-enum stream_status outq_flush(struct outq *q, struct stream *s, bool more);
+/* Sends what the stream takes now, but for the last `keep` bytes.  OK: all of
+ * it, or, where `more` is about to come, all that fills whole batches (TLS
+ * records); AGAIN: some is left that the stream does not take. */
+enum stream_status outq_flush(struct outq *q, struct stream *s, size_t keep, bool more);
 
 #endif

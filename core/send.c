@@ -3,6 +3,8 @@
 
 #include "log.h"
 
+_Static_assert(SOURCE_SHORT < CONN_PIECE, "a short file comes in one piece, and shows whether it is longer");
+
 static bool
 fail_message(struct conn *c, const char *why)
 {
@@ -89,6 +91,8 @@ send_pieces(struct conn *c)
         }
         c->spent += CONN_PIECE / 64; /* a source of empty chunks is no reason to starve others */
         return steps_pull(c);
+    case SOURCE_OTHER:
+        return steps_message_anew(c);
     case SOURCE_FAILED:
         break;
     }

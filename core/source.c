@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -22,6 +23,8 @@ struct source {
     int fd;              /* ours; -1: not a file */
     uint64_t at, left;   /* of a file */
     bool waits;          /* it is read as read(2) does */
+    bool apart;          /* from Lua: it is malloc's */
+    bool unseen;         /* nobody looked whether it has as many octets: `left` is one more */
     struct fetch *fetch; /* ours; NULL: nothing of the file is on its way */
     bool used;           /* what it brought was handed out: it goes at the next call */
     const char *bytes;   /* in the string VALUE_CHUNK */
@@ -71,6 +74,16 @@ source_drop(lua_State *L, struct source *s)
     s->ref = LUA_NOREF;
 }
 
+bool
+source_free(struct source *s)
+{
+    if (!s->apart)
+        return false;
+    source_close(s);
+    free(s);
+    return true;
+}
+
 static int
 l_gc(lua_State *L)
 {
@@ -92,13 +105,19 @@ l_bytes(lua_State *L)
     return 1;
 }
 
+static int
+open_file(const char *path, int flags)
+{
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
+}
+
 /* Opens the range; returns what is wrong, or NULL. */
 static const char *
 open_range(struct source *s, const char *path, uint64_t offset, bool whole, uint64_t length, int flags)
 {
     struct stat st;
 
-    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
+    s->fd = open_file(path, flags);
     if (s->fd < 0 || fstat(s->fd, &st) != 0)
         return strerror(errno);
     if (!S_ISREG(st.st_mode))
@@ -135,16 +154,34 @@ l_file(lua_State *L)
     return 2;
 }
 
-bool
-source_push_file(lua_State *L, const char *path, uint64_t octets)
+/* One octet more is asked for, which must not come. */
+static bool
+open_unseen(struct source *s, const char *path, uint64_t octets)
 {
-    struct source *s = new_source(L);
+    s->fd = open_file(path, O_NOFOLLOW);
+    s->left = octets + 1;
+    s->unseen = true;
+    return s->fd >= 0;
+}
 
-    if (!open_range(s, path, 0, true, 0, O_NOFOLLOW) && s->left == octets)
-        return true;
-    source_close(s);
-    lua_pop(L, 1);
-    return false;
+static bool
+open_seen(struct source *s, const char *path, uint64_t octets)
+{
+    return !open_range(s, path, 0, true, 0, O_NOFOLLOW) && s->left == octets;
+}
+
+struct source *
+source_of_file(const char *path, uint64_t octets)
+{
+    struct source *s = malloc(sizeof *s);
+
+    if (!s)
+        return NULL;
+    *s = (struct source){.fd = -1, .ref = LUA_NOREF, .apart = true};
+    if (octets < SOURCE_SHORT ? open_unseen(s, path, octets) : open_seen(s, path, octets))
+        return s;
+    source_free(s);
+    return NULL;
 }
 
 static int
@@ -198,6 +235,14 @@ read_or_take(struct source *s, char *room, size_t n, const char **bytes)
     return -1;
 }
 
+/* A short file comes whole, or it is another. */
+static bool
+see(struct source *s, ssize_t got)
+{
+    s->unseen = false;
+    return got >= 0 && (uint64_t)got == --s->left;
+}
+
 static enum source_status
 next_of_file(struct source *s, char *room, size_t n, const char **bytes, size_t *got, const char **why)
 {
@@ -213,6 +258,10 @@ next_of_file(struct source *s, char *room, size_t n, const char **bytes, size_t 
     r = read_or_take(s, room, n, bytes);
     if (r < 0 && (errno == EAGAIN || errno == EINTR))
         return SOURCE_AWAY;
+    if (s->unseen && !see(s, r))
+        return SOURCE_OTHER;
+    if (s->left == 0)
+        return SOURCE_END;
     if (r <= 0) {
         *why = r < 0 ? strerror(errno) : "the file became shorter while it was read";
         return SOURCE_FAILED;
@@ -312,10 +361,13 @@ l_read(lua_State *L)
         source_close(s);
         lua_pushnil(L);
         return 1;
+    case SOURCE_OTHER:
+        why = "the file is not as it was listed";
+        break;
     case SOURCE_FAILED:
-        source_close(s);
         break;
     }
+    source_close(s);
     lua_pushnil(L);
     lua_pushstring(L, why);
     return 2;

@@ -21,10 +21,14 @@ enum source_status {
     SOURCE_AWAY,  /* they are not in memory: source_fetch, and ask again */
     SOURCE_PULL,  /* call the function, then source_feed its result */
     SOURCE_END,   /* that was all */
+    SOURCE_OTHER, /* the file is not the one that was listed; nothing of it was told */
     SOURCE_FAILED /* *why: it cannot be read to its end */
 };
 
 struct source;
+
+/* Octets below which a file comes in one piece: whoever asks has room for that. */
+#define SOURCE_SHORT 16384
 
 /* The functions that make sources, into the table on top of the stack:
  *   source_bytes(string); source_file(path, offset, length or nil) -> source,
@@ -33,14 +37,18 @@ struct source;
  * error.  [-0, +0, e] */
 void source_open(lua_State *L);
 
-/* Pushes the source of a file, if it is a regular one of just so many octets and
- * no symbolic link; else nothing: false.  [-0, +0|1, m] */
-bool source_push_file(lua_State *L, const char *path, uint64_t octets);
+/* The source of a file that should be a regular one of just so many octets, and no
+ * symbolic link.  A short one is read without a look at it: what is read tells.
+ * Lua does not know of it.  NULL: it is not so, or cannot be had. */
+struct source *source_of_file(const char *path, uint64_t octets);
 
 /* Takes hold of the source at an index: it lives until source_drop, which also
  * closes its file.  NULL: there is none.  [-0, +0, e] */
 struct source *source_hold(lua_State *L, int index);
 void source_drop(lua_State *L, struct source *s);
+
+/* Closes and frees what source_of_file has made.  False: it is none of these. */
+bool source_free(struct source *s);
 
 /* The next bytes, at most n; from a file they are read into room.  It does not
  * wait for a disk, where the file system can tell. */

@@ -10,16 +10,22 @@
 
 /* Running a step */
 
+void
+step_push(lua_State *L, struct conn *c, const char *name)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+    view_push(L, c);
+}
+
 /* Runs protected: the step's function, the connection's view, arguments. */
 static int
 push_step(lua_State *L, void *owner)
 {
     struct conn *c = owner;
 
-    lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
-    lua_getfield(L, -1, c->step->name);
-    lua_remove(L, -2);
-    view_push(L, c);
+    step_push(L, c, c->step->name);
     return 1 + (c->step->push ? c->step->push(L, c) : 0);
 }
 

@@ -34,6 +34,9 @@ bool step_run_function(struct conn *c, const struct step *step, task_push *push)
 /* What comes next, unless the client is gone meanwhile: then it is winding up. */
 void step_go_on(struct conn *c, bool (*next)(struct conn *));
 
+/* Pushes the server's function of that name, and the connection.  [-0, +2, e] */
+void step_push(lua_State *L, struct conn *c, const char *name);
+
 /* Calls f(light conn) where it may raise; what it raises is logged. */
 void step_protect(struct conn *c, lua_CFunction f);
 

@@ -279,14 +279,24 @@ function backend.steps(site)
       return lines
    end
 
+   -- Where the core finds the message by itself, it does not ask for it.  This is no task: of a storage's table that
+   -- is no plain one a script could run here.
+   function steps.place(conn, _, lines)
+      local st = core.conn_private(conn)
+      local storage = st.storage
+      if getmetatable(storage) or lines and storage.top then
+         return nil
+      end
+      local place = lists.of(storage.get)
+      if place then
+         return place(st.mbox)
+      end
+   end
+
    function steps.message(conn, id, lines)
       local st = core.conn_private(conn)
       local storage, name = st.storage, "storage.get"
-      local open = not (lines and storage.top) and lists.of(storage.get)
-      local h = open and open(st.mbox, id)
-      if h then
-         return h
-      end
+      local h
       if lines and storage.top then
          name = "storage.top"
          h = ask(conn, name, storage.top, st.mbox, id, lines, conn)

@@ -375,10 +375,11 @@ function maildir.new(options)
    end
 
    -- What a script's own `lock` or `scan` has made impossible, `get` complains of.
-   lists.offer(storage.get, function(mbox, id)
+   lists.offer(storage.get, function(mbox)
       local session = sessions[mbox]
-      local is_listed = session and not session.now and id <= (mail.count(session.list) or 0)
-      return is_listed and mail.open(session.list, id, session.dir) or nil
+      if session and not rawget(session, "now") then
+         return session.list, session.dir
+      end
    end)
 
    --- A message's unique-id.

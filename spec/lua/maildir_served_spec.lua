@@ -130,6 +130,73 @@ describe("popd.maildir, served,", function()
       assert.equal("2 2.b,S=4,W=6", uids[2])
    end)
 
+   -- What becomes of a file whose size was told, and the first line of what its reader gets.
+   for _, case in ipairs {
+      { "longer", "printf more >> %s", "^%-ERR %[SYS/TEMP%]" },
+      { "shorter", "printf a > %s", "^%-ERR %[SYS/TEMP%]" },
+      { "empty", ": > %s", "^%-ERR %[SYS/TEMP%]" },
+      { "a directory", "f=%s; rm $f; mkdir $f", "^%-ERR" },
+      { "a pipe", "f=%s; rm $f; mkfifo $f", "^%-ERR" },
+      { "a link", "f=%s; cp $f ../f; rm $f; ln -s ../f $f", "^%-ERR" },
+      { "gone", "rm %s", "^%-ERR" },
+      { "moved", "f=%s; mv $f ${f}F", "^%+OK 6 " },
+      { "written anew, as long as it was", "printf 'a\nb\n' > %s", "^%+OK 6 " },
+   } do
+      for _, before in ipairs { "", "STAT\r\n" } do
+         local name = before == "" and case[1] or case[1] .. ", behind a STAT"
+         it("tells who fetches a message that is meanwhile " .. name,
+            function()
+               fill()
+               local c = client.login(serve({}))
+               assert.equal("+OK 2 6", c:command("LIST 2"))
+               files.run("cd %s && " .. case[2], root, "joe/cur/2.b,S=4,W=6:2,S")
+               c:send(before .. "RETR 2\r\n")
+               if before ~= "" then
+                  assert.matches("^%+OK 5 ", c:line())
+               end
+               local line = c:line()
+               assert.matches(case[3], line)
+               if line:find("^%+OK") then
+                  assert.equal("a\r\nb\r\n", (c:body()))
+               end
+               assert.same("a\r\n", (c:fetch("RETR 1")))
+            end)
+      end
+   end
+
+   it("sends a message without any octets, again and again", function()
+      files.put(path("new/1.a,S=0"), "")
+      files.put(path("new/2.b"), "")
+      local c = client.login(serve({}))
+      for _, command in ipairs { "RETR 1", "RETR 2", "TOP 2 1", "RETR 1" } do
+         local body, line = c:fetch(command)
+         assert.matches("^%+OK", line)
+         assert.equal("", body)
+      end
+   end)
+
+   it("asks get, where a script has put its own in its place or a metatable behind the storage", function()
+      local asked = 0
+      local function own(storage)
+         local get = storage.get
+         return function(...)
+            asked = asked + 1
+            return get(...)
+         end
+      end
+      fill()
+      assert.equal("a\r\n", (client.login(serve({}, function(storage) storage.get = own(storage) end)):fetch("RETR 1")))
+      assert.equal(1, asked)
+      client.finish()
+      local c = client.login(serve({}, function(storage)
+         local get = own(storage)
+         storage.get = nil
+         setmetatable(storage, { __index = { get = get } })
+      end))
+      assert.equal("a\r\n", (c:fetch("RETR 1")))
+      assert.equal(2, asked)
+   end)
+
    it("marks, unmarks and deletes what a list told", function()
       fill()
       local server = serve({})
