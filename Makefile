@@ -43,7 +43,7 @@ STATIC_openssl = $(SHARED_openssl)
 
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
-IO    = slab loop net dial ticket tlsio tlskit tlswords tlssite $(TLS_$(TLS)) stream outq log pool resolve cert terminal filelock
+IO    = slab loop dirs net dial ticket tlsio tlskit tlswords tlssite $(TLS_$(TLS)) stream outq log pool resolve cert terminal filelock
 LUAC  = class memory tidy guard task tasklua looplua fault await latch job ward signals copy worker errand offload disk fetch source pair fs fscall mailscan maillist mailread maillearn mailchore crypto saslua secret tlslua sock lookup spool mboxlua
 JOINT = listener conn secure send view steps enter deliver leave settings server sandbox module
 

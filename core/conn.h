@@ -50,6 +50,7 @@ struct conn_host {
     struct loop *loop;   /* borrowed */
     struct tasks *tasks; /* borrowed */
     struct pool *files;  /* borrowed: threads for what is on a disk */
+    struct dirs *dirs;   /* borrowed: directories that stay open for a moment */
     struct session_config config;
     struct conn_limits limits;
     bool apop;                                           /* offered: greet with a stamp */

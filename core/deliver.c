@@ -306,13 +306,12 @@ static int
 call_open(lua_State *L)
 {
     struct conn *c = lua_touserdata(L, 1);
-    char path[PATH_MAX];
-    uint64_t octets;
+    struct maillist_file file;
 
     step_push(L, c, "place");
     lua_call(L, 1 + push_message(L, c), 2);
-    if (maillist_path(L, -2, c->session.number, -1, path, &octets))
-        c->source = source_of_file(path, octets);
+    if (maillist_open_file(L, -2, c->session.number, -1, c->host->dirs, &file) && file.fd >= 0)
+        c->source = source_of_file(file.fd, file.octets);
     return 0;
 }
 

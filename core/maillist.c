@@ -2,8 +2,11 @@
 
 #include "class.h"
 #include "mailsort.h"
+#include "source.h"
 
+#include <fcntl.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,12 +48,23 @@ check_row(lua_State *L)
     return &l->names->rows[maillist_check_number(L, 2, l->names->count)];
 }
 
+void
+maillist_rest(struct maillist *l)
+{
+    if (!l->dirs)
+        return;
+    dirs_drop(l->dirs, l->key);
+    dirs_drop(l->dirs, l->key + 1);
+    l->dirs = NULL;
+}
+
 /* Lua's collector does not know how much hangs on a list: who made it closes it. */
 static int
 l_close(lua_State *L)
 {
     struct maillist *l = luaL_checkudata(L, 1, LIST);
 
+    maillist_rest(l);
     mailnames_drop(l->names);
     free(l->of);
     free(l->learned);
@@ -152,19 +166,34 @@ write_path(char path[PATH_MAX], const char *dir, size_t len, const struct mailna
     return true;
 }
 
-bool
-maillist_path(lua_State *L, int list, uint64_t number, int dir, char path[PATH_MAX], uint64_t *octets)
+static int
+open_row(struct maillist *l, const struct mailname *row, const char *path, size_t slash, struct dirs *dirs)
 {
-    const struct maillist *l = luaL_testudata(L, list, LIST);
+    if (!l->dirs)
+        l->key = dirs_new_keys(dirs);
+    l->dirs = dirs;
+    return dirs_open(dirs, l->key + (row->flags & MAILNAME_CUR ? 1 : 0), path, slash,
+                     SOURCE_FLAGS | O_NOFOLLOW);
+}
+
+bool
+maillist_open_file(lua_State *L, int list, uint64_t number, int dir, struct dirs *dirs,
+                   struct maillist_file *file)
+{
+    struct maillist *l = luaL_testudata(L, list, LIST);
     const struct mailname *row;
     size_t len;
     const char *below = lua_tolstring(L, dir, &len);
+    char path[PATH_MAX];
 
     if (!l || !below || !l->names || number < 1 || number > l->names->count)
         return false;
     row = &l->names->rows[number - 1];
-    *octets = mailname_is_known(row) ? mailsize_stored(row->size) : 0;
-    return mailname_is_known(row) && write_path(path, below, len, l->names, row);
+    if (!mailname_is_known(row) || !write_path(path, below, len, l->names, row))
+        return false;
+    file->octets = mailsize_stored(row->size);
+    file->fd = open_row(l, row, path, len + strlen("/cur"), dirs);
+    return true;
 }
 
 static int

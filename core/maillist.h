@@ -9,9 +9,9 @@
 #ifndef POPD_MAILLIST_H
 #define POPD_MAILLIST_H
 
+#include "dirs.h"
 #include "mailindex.h"
 
-#include <limits.h>
 #include <lua.h>
 
 /* Zeroed, it is closed. */
@@ -24,6 +24,8 @@ struct maillist {
     uint32_t stale, wrong; /* of the index */
     uint64_t stamp;        /* of the Maildir that it is all of, see mailscan_stamp; 0: it is not */
     uint64_t cost;         /* octets that were read */
+    struct dirs *dirs;     /* borrowed; NULL: no message was opened yet */
+    uint64_t key;          /* there, of new; that of cur is one more */
 };
 
 /* Pushes the table `mail`, which mailread, maillearn and mailchore add to.
@@ -53,10 +55,19 @@ struct maillist *maillist_check(lua_State *L, int arg);
 /* A message's row, 0 and up, by its number at an index; raises where there is none. */
 size_t maillist_check_number(lua_State *L, int arg, size_t count);
 
-/* Where a message is, by its number, of the list at an index and the Maildir's path
- * at another; and the octets that it has there.  False: there is no such list or
- * message, or its size is not known. */
-bool maillist_path(lua_State *L, int list, uint64_t number, int dir, char path[PATH_MAX], uint64_t *octets);
+struct maillist_file {
+    int fd;          /* the caller's; -1: it cannot be opened */
+    uint64_t octets; /* that it should have */
+};
+
+/* Opens a message, by its number, of the list at an index below the Maildir whose path is
+ * at another; no symbolic link.  False: there is no such list or message, or its
+ * size is not known. */
+bool maillist_open_file(lua_State *L, int list, uint64_t number, int dir, struct dirs *dirs,
+                        struct maillist_file *file);
+
+/* The descriptors that a list has for the time being are closed. */
+void maillist_rest(struct maillist *l);
 
 /* The list at an index, or NULL.  Lent, its names stay as they are. */
 struct mailnames *maillist_lend(lua_State *L, int index);

@@ -161,6 +161,7 @@ l_keep(lua_State *L)
 
     if (l->stamp == 0 || l->wrong > 0 || !knows_all(m))
         return 0;
+    maillist_rest(l);
     free(l->learned);
     free(l->of);
     free(m->inodes); /* they tell files that are to be counted */

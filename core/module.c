@@ -54,6 +54,7 @@ struct core {
     struct errands errands;
     struct pool names; /* for name servers alone, which may be slow to answer */
     struct pool files; /* for disks, so that a slow one delays no login elsewhere */
+    struct dirs dirs;
     struct server_common servers;
 };
 
@@ -72,6 +73,7 @@ l_gc(lua_State *L)
     pool_clear(&core->pool);
     pool_clear(&core->names);
     pool_clear(&core->files);
+    dirs_clear(&core->dirs);
     loop_clear(&core->loop);
     if (core->servers.spare >= 0)
         close(core->servers.spare);
@@ -99,9 +101,11 @@ new_core(lua_State *L)
     pool_init(&core->pool, &core->loop, POOL_NICE);
     pool_init(&core->names, &core->loop, POOL_NICE);
     pool_init(&core->files, &core->loop, 0); /* short work, mostly the kernel's */
+    dirs_init(&core->dirs, &core->loop);
     core->servers.loop = &core->loop;
     core->servers.tasks = &core->tasks;
     core->servers.files = &core->files;
+    core->servers.dirs = &core->dirs;
     return core;
 }
 

@@ -392,6 +392,7 @@ l_new(lua_State *L)
     s->host = (struct conn_host){.loop = common->loop,
                                  .tasks = common->tasks,
                                  .files = common->files,
+                                 .dirs = common->dirs,
                                  .admit = admit,
                                  .gone = gone,
                                  .owner = s};

@@ -16,6 +16,7 @@ struct server_common {
     struct loop *loop;   /* borrowed */
     struct tasks *tasks; /* borrowed */
     struct pool *files;  /* borrowed */
+    struct dirs *dirs;   /* borrowed */
     lua_Integer last_id; /* of a connection: never used twice */
     int spare;           /* a descriptor to give up when there are no more; -1: none */
 };

@@ -105,19 +105,12 @@ l_bytes(lua_State *L)
     return 1;
 }
 
-static int
-open_file(const char *path, int flags)
-{
-    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
-}
-
-/* Opens the range; returns what is wrong, or NULL. */
+/* What is wrong with the range of the file, or NULL. */
 static const char *
-open_range(struct source *s, const char *path, uint64_t offset, bool whole, uint64_t length, int flags)
+take_range(struct source *s, uint64_t offset, bool whole, uint64_t length)
 {
     struct stat st;
 
-    s->fd = open_file(path, flags);
     if (s->fd < 0 || fstat(s->fd, &st) != 0)
         return strerror(errno);
     if (!S_ISREG(st.st_mode))
@@ -144,8 +137,9 @@ l_file(lua_State *L)
 
     luaL_argcheck(L, offset >= 0, 2, "an offset of 0 or more expected");
     luaL_argcheck(L, lua_isnoneornil(L, 3) || length >= 0, 3, "a length of 0 or more expected");
-    why = open_range(s, path, (uint64_t)offset, length < 0, (uint64_t)length,
-                     lua_type(L, 4) == LUA_TBOOLEAN && !lua_toboolean(L, 4) ? O_NOFOLLOW : 0);
+    s->fd =
+        open(path, SOURCE_FLAGS | (lua_type(L, 4) == LUA_TBOOLEAN && !lua_toboolean(L, 4) ? O_NOFOLLOW : 0));
+    why = take_range(s, (uint64_t)offset, length < 0, (uint64_t)length);
     if (!why)
         return 1;
     source_close(s);
@@ -154,31 +148,26 @@ l_file(lua_State *L)
     return 2;
 }
 
-/* One octet more is asked for, which must not come. */
+/* Of a short one an octet more is asked for, which must not come. */
 static bool
-open_unseen(struct source *s, const char *path, uint64_t octets)
+take_listed(struct source *s, uint64_t octets)
 {
-    s->fd = open_file(path, O_NOFOLLOW);
+    s->unseen = octets < SOURCE_SHORT;
     s->left = octets + 1;
-    s->unseen = true;
-    return s->fd >= 0;
-}
-
-static bool
-open_seen(struct source *s, const char *path, uint64_t octets)
-{
-    return !open_range(s, path, 0, true, 0, O_NOFOLLOW) && s->left == octets;
+    return s->unseen || (!take_range(s, 0, true, 0) && s->left == octets);
 }
 
 struct source *
-source_of_file(const char *path, uint64_t octets)
+source_of_file(int fd, uint64_t octets)
 {
     struct source *s = malloc(sizeof *s);
 
-    if (!s)
+    if (!s) {
+        close(fd);
         return NULL;
-    *s = (struct source){.fd = -1, .ref = LUA_NOREF, .apart = true};
-    if (octets < SOURCE_SHORT ? open_unseen(s, path, octets) : open_seen(s, path, octets))
+    }
+    *s = (struct source){.fd = fd, .ref = LUA_NOREF, .apart = true};
+    if (take_listed(s, octets))
         return s;
     source_free(s);
     return NULL;

@@ -37,10 +37,13 @@ struct source;
  * error.  [-0, +0, e] */
 void source_open(lua_State *L);
 
-/* The source of a file that should be a regular one of just so many octets, and no
- * symbolic link.  A short one is read without a look at it: what is read tells.
- * Lua does not know of it.  NULL: it is not so, or cannot be had. */
-struct source *source_of_file(const char *path, uint64_t octets);
+/* With these a file is opened that a source reads: nobody can have it wait. */
+#define SOURCE_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+/* The source of an open file, which is the source's from now on, and should be a regular
+ * one of just so many octets.  A short one is read without a look at it: what is
+ * read tells.  Lua does not know of it.  NULL: it is not so, or cannot be had. */
+struct source *source_of_file(int fd, uint64_t octets);
 
 /* Takes hold of the source at an index: it lives until source_drop, which also
  * closes its file.  NULL: there is none.  [-0, +0, e] */

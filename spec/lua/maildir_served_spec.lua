@@ -175,6 +175,55 @@ describe("popd.maildir, served,", function()
       end
    end)
 
+   -- How many of a Maildir's directories this process has open.
+   local function held()
+      local pipe <close> = assert(io.popen("ls -l /proc/$PPID/fd"))
+      local _, n = pipe:read("a"):gsub("%-> " .. root:gsub("%p", "%%%0") .. "/%w+/%l+\n", "")
+      return n
+   end
+
+   it("holds the directory open for a client that fetches, until it rests or leaves", function()
+      fill()
+      local server = serve({})
+      local c = client.login(server)
+      assert.equal(0, held())
+      assert.same("a\r\n", (c:fetch("RETR 1")))
+      assert.same("a\r\nb\r\n", (c:fetch("RETR 2")))
+      assert.equal(2, held())
+      client.wait_for("nobody to have a directory open", function() return held() == 0 end)
+      assert.same("a\r\n", (c:fetch("RETR 1")))
+      assert.equal(1, held())
+      c:command("QUIT")
+      assert.equal(0, held())
+   end)
+
+   it("fetches for more clients than it holds directories for", function()
+      local server, clients = serve({}), {}
+      server:configure { max_per_address = 200 }
+      for i = 1, 100 do
+         files.run("cd %s && mkdir -p " .. ("u%d/new u%d/cur u%d/tmp"):gsub("%%d", i), root)
+         files.put(("%s/u%d/new/1.a"):format(root, i), ("for %d\n"):format(i))
+         clients[i] = client.login(server, "u" .. i)
+      end
+      for _ = 1, 2 do
+         for i, c in ipairs(clients) do
+            assert.same(("for %d\r\n"):format(i), (c:fetch("RETR 1")))
+         end
+      end
+      assert.equal(64 / 2, held()) -- a place each for new and cur
+   end)
+
+   it("has nothing of an earlier Maildir of the same name", function()
+      local server = serve({})
+      for _, text in ipairs { "one\n", "two\n", "six\n" } do
+         files.run("cd %s && rm -rf old && mv joe old && mkdir -p joe/new joe/cur joe/tmp", root)
+         files.put(path("new/1.a,S=4"), text)
+         local c = client.login(server)
+         assert.same(text:gsub("\n", "\r\n"), (c:fetch("RETR 1")))
+         c:command("QUIT")
+      end
+   end)
+
    it("asks get, where a script has put its own in its place or a metatable behind the storage", function()
       local asked = 0
       local function own(storage)
