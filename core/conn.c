@@ -392,10 +392,11 @@ due(const struct conn *c)
 static void
 set_alarm(struct conn *c)
 {
-    double at = due(c), now = loop_now();
+    double at = due(c), now;
 
     if (at == 0 || (c->alarm.link && c->alarm.due <= at))
         return; /* it rings too early at most, and is set again then */
+    now = loop_now();
     alarm_set(&c->alarm, at > now ? at - now : 0);
 }
 
