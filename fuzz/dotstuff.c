@@ -33,7 +33,25 @@ new_text(size_t n)
     return (struct text){malloc(DOTSTUFF_MAX(n) + DOTSTUFF_END_MAX), 0};
 }
 
-/* Sends in[0..n), cut at `cut`, through memory of just the promised size. */
+/* Feeds in[0..n) from and through memory of just that and the promised size. */
+static void
+feed(struct dotstuff *d, const char *in, size_t n, struct text *wire)
+{
+    char *piece = malloc(n), *room = malloc(DOTSTUFF_MAX(n));
+    size_t put;
+
+    if (n)
+        memcpy(piece, in, n);
+    put = dotstuff_feed(d, piece, n, room);
+    must(put <= DOTSTUFF_MAX(n));
+    if (put)
+        memcpy(wire->at + wire->len, room, put);
+    wire->len += put;
+    free(room);
+    free(piece);
+}
+
+/* Sends in[0..n), cut at `cut`. */
 static struct text
 send_cut(const char *in, size_t n, size_t cut, uint64_t lines, uint64_t *octets)
 {
@@ -41,9 +59,8 @@ send_cut(const char *in, size_t n, size_t cut, uint64_t lines, uint64_t *octets)
     struct dotstuff d;
 
     dotstuff_init(&d, lines);
-    wire.len = dotstuff_feed(&d, in, cut, wire.at);
-    must(wire.len <= DOTSTUFF_MAX(cut));
-    wire.len += dotstuff_feed(&d, in + cut, n - cut, wire.at + wire.len);
+    feed(&d, in, cut, &wire);
+    feed(&d, in + cut, n - cut, &wire);
     wire.len += dotstuff_end(&d, wire.at + wire.len);
     must(wire.len <= DOTSTUFF_MAX(n) + DOTSTUFF_END_MAX);
     *octets = d.octets;

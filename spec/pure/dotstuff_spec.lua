@@ -69,6 +69,17 @@ local function reference(message, lines)
    return table.concat(wire) .. ".\r\n", octets
 end
 
+--- Lines whose lengths lie around those of the blocks that are copied at once.
+local function long_message()
+   local lengths = { 0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65 }
+   local breaks, parts = { "\n", "\r\n", "\n.", "\r", "\r\r\n", "\n\n", "\0\n" }, {}
+   for i = 1, math.random(2, 10), 2 do
+      parts[i] = ("x"):rep(lengths[math.random(#lengths)])
+      parts[i + 1] = breaks[math.random(#breaks)]
+   end
+   return table.concat(parts)
+end
+
 --- A message of the octets that matter.
 local function random_message(max)
    local alphabet, octets = { ".", "\r", "\n", "\n", "\r\n", "\r\n", "a", "bc", "\n.", "\n\n" }, {}
@@ -124,6 +135,19 @@ describe("dotstuff", function()
             assert.equal(wire, sent, ("%q in pieces of %d"):format(message, piece))
             assert.equal(octets, counted, message)
             assert.equal(octets, dotstuff_count(message, piece, lines), message)
+         end
+      end
+   end)
+
+   it("sends lines of any length as a naive reference does, however they were cut", function()
+      math.randomseed(1939)
+      for _ = 1, 300 do
+         local message = long_message()
+         local wire, octets = reference(message)
+         for piece = 1, #message + 1 do
+            local sent, counted = dotstuff(message, piece)
+            assert.equal(wire, sent, ("%q in pieces of %d"):format(message, piece))
+            assert.equal(octets, counted, message)
          end
       end
    end)
