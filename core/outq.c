@@ -126,20 +126,28 @@ gather(const struct outq *q, char *room, size_t n, size_t *len)
     return room;
 }
 
+/* Whether n bytes are worth a write. */
+static bool
+is_due(size_t n, size_t batch, bool more)
+{
+    return n > 0 && !(more && n < batch);
+}
+
 enum stream_status
 outq_flush(struct outq *q, struct stream *s, size_t keep, bool more)
 {
     char room[BATCH_MAX];
     size_t batch = stream_batch(s) < BATCH_MAX ? stream_batch(s) : BATCH_MAX;
 
-    while (q->pending > keep && !(more && q->pending - keep < batch)) {
+    while (is_due(q->pending - keep, batch, more)) {
         size_t len, put, left = q->pending - keep;
         const char *bytes;
         enum stream_status status;
 
         pass(q, 0); /* room that nothing was written to */
         bytes = gather(q, room, batch, &len);
-        status = stream_write(s, bytes, len < left ? len : left, &put);
+        len = len < left ? len : left;
+        status = stream_write(s, bytes, len, is_due(left - len, batch, more), &put);
         if (status != STREAM_OK)
             return status;
         pass(q, put);

@@ -293,7 +293,7 @@ l_send(lua_State *L)
     enum stream_status status;
 
     luaL_argcheck(L, from >= 1 && from <= to && (size_t)to <= len, 3, "no such octets");
-    status = stream_write(&s->stream, octets + from - 1, (size_t)(to - from) + 1, &put);
+    status = stream_write(&s->stream, octets + from - 1, (size_t)(to - from) + 1, false, &put);
     if (status == STREAM_AGAIN)
         return push_again(L);
     if (status != STREAM_OK)

@@ -55,9 +55,9 @@ read_plain(struct stream *s, void *bytes, size_t n, size_t *got)
 }
 
 static enum stream_status
-write_plain(struct stream *s, const void *bytes, size_t n, size_t *put)
+write_plain(struct stream *s, const void *bytes, size_t n, bool more, size_t *put)
 {
-    ssize_t r = send(s->fd, bytes, n, MSG_NOSIGNAL);
+    ssize_t r = send(s->fd, bytes, n, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
 
     *put = 0;
     if (r < 0)
@@ -76,9 +76,10 @@ stream_read(struct stream *s, void *bytes, size_t n, size_t *got)
 }
 
 enum stream_status
-stream_write(struct stream *s, const void *bytes, size_t n, size_t *put)
+stream_write(struct stream *s, const void *bytes, size_t n, bool more, size_t *put)
 {
-    enum stream_status status = s->tls ? tls_write(s->tls, bytes, n, put) : write_plain(s, bytes, n, put);
+    enum stream_status status =
+        s->tls ? tls_write(s->tls, bytes, n, more, put) : write_plain(s, bytes, n, more, put);
 
     s->bytes_out += *put;
     return status;

@@ -36,9 +36,10 @@ void stream_clear(struct stream *s);
 /* Reads at most n bytes; *got is how many. */
 enum stream_status stream_read(struct stream *s, void *bytes, size_t n, size_t *got);
 
-/* Writes some of n bytes; *put is how many.  After AGAIN the same bytes must
- * be offered again: they may be in a TLS record on its way already. */
-enum stream_status stream_write(struct stream *s, const void *bytes, size_t n, size_t *put);
+/* Writes some of n bytes; *put is how many.  `more`: the caller goes on at once
+ * with what comes behind them, so that both may go in one packet.  After AGAIN the
+ * same bytes must be offered again: they may be in a TLS record on its way already. */
+enum stream_status stream_write(struct stream *s, const void *bytes, size_t n, bool more, size_t *put);
 
 /* How many bytes are best written at once: a TLS record's; 0: all one. */
 size_t stream_batch(const struct stream *s);

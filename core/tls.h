@@ -52,9 +52,10 @@ enum stream_status tls_read(struct tls *t, void *bytes, size_t n, size_t *got);
 /* Whether octets wait inside, of which the descriptor says nothing. */
 bool tls_has_more(const struct tls *t);
 
-/* At most a record at a time.  After AGAIN the record is on its way: the next
- * call must offer the same octets again, though from where is all one. */
-enum stream_status tls_write(struct tls *t, const void *bytes, size_t n, size_t *put);
+/* At most a record at a time; `more` is as for stream_write.  After AGAIN the record
+ * is on its way: the next call must offer the same octets again, though from where is
+ * all one. */
+enum stream_status tls_write(struct tls *t, const void *bytes, size_t n, bool more, size_t *put);
 
 /* Tells the other side that no more comes; does not wait. */
 void tls_finish(struct tls *t);

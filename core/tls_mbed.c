@@ -371,7 +371,7 @@ tls_has_more(const struct tls *t)
 
 /* While a record is on its way mbedTLS looks at the number only. */
 enum stream_status
-tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
+tls_write(struct tls *t, const void *bytes, size_t n, bool more, size_t *put)
 {
     int r;
 
@@ -381,7 +381,9 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
     if (!mbedrest_wake_to_write(&t->rest, &t->ssl))
         return out_of_memory();
     n = t->writing ? t->writing : n < TLS_RECORD ? n : TLS_RECORD;
+    t->io.more = more;
     r = mbedtls_ssl_write(&t->ssl, bytes, n);
+    t->io.more = false;
     if (n < TLS_RECORD) /* else more is to come */
         mbedrest_rest(&t->rest, &t->ssl);
     t->writing = r == MBEDTLS_ERR_SSL_WANT_WRITE || r == MBEDTLS_ERR_SSL_WANT_READ ? n : 0;

@@ -331,7 +331,7 @@ tls_has_more(const struct tls *t)
 }
 
 enum stream_status
-tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
+tls_write(struct tls *t, const void *bytes, size_t n, bool more, size_t *put)
 {
     enum stream_status status;
     int r;
@@ -341,7 +341,9 @@ tls_write(struct tls *t, const void *bytes, size_t n, size_t *put)
         return refuse_early();
     n = t->writing ? t->writing : n < TLS_RECORD ? n : TLS_RECORD;
     begin(t);
+    t->io.more = more;
     r = SSL_write_ex(t->ssl, bytes, n, put);
+    t->io.more = false;
     t->wants_write = false;
     status = r == 1 ? STREAM_OK : status_of(t, r);
     t->writing = status == STREAM_AGAIN ? n : 0;

@@ -107,5 +107,7 @@ tlsio_recv(struct tlsio *io, void *bytes, size_t n)
 int
 tlsio_send(struct tlsio *io, const void *bytes, size_t n)
 {
-    return result(io, send(io->fd, bytes, n < INT_MAX ? n : INT_MAX, MSG_NOSIGNAL));
+    int flags = MSG_NOSIGNAL | (io->more ? MSG_MORE : 0);
+
+    return result(io, send(io->fd, bytes, n < INT_MAX ? n : INT_MAX, flags));
 }

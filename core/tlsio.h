@@ -18,7 +18,8 @@ struct tlsio {
     bool ended;                                        /* the descriptor's input */
     bool dry;                                          /* the last read found nothing */
     enum { FIRST_NONE, FIRST_TLS, FIRST_OTHER } first; /* what the other side's first octet is of */
-    int broken;                                        /* errno of the descriptor; 0: it is whole */
+    bool more;  /* is sent right behind this: the system may put both into one packet */
+    int broken; /* errno of the descriptor; 0: it is whole */
 };
 
 void tlsio_init(struct tlsio *io, int fd);
