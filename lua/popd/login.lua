@@ -35,27 +35,27 @@ local function prepared_name(name)
    return prepared and prepared ~= "" and prepared or name
 end
 
--- The octets that a secret may have been when it was stored: prepared, then as it is.
+-- The octets that a secret may have been when it was stored: prepared, then as it is,
+-- if that is something else.
 local function readings(secret)
    local prepared = not is_ascii(secret) and core.prep(secret)
    if prepared and prepared ~= "" and prepared ~= secret then
-      return { prepared, secret }
+      return prepared, secret
    end
-   return { secret }
+   return secret
 end
 
--- true, false, or nil and what is wrong with the stored one.
-local function is_password(stored, password)
-   if scheme.kind(stored) == "scram" then
+-- true, false, or nil and what is wrong with the stored one, which is of that kind.
+local function is_password(stored, kind, password)
+   if kind == "scram" then
       return scheme.verify(stored, password) -- which prepares by itself
    end
-   for _, reading in ipairs(readings(password)) do
-      local same, why = scheme.verify(stored, reading)
-      if same ~= false then
-         return same, why
-      end
+   local reading, other = readings(password)
+   local same, why = scheme.verify(stored, reading)
+   if same == false and other then
+      return scheme.verify(stored, other)
    end
-   return false
+   return same, why
 end
 
 -- Exchanges -------------------------------------------------------------------
@@ -92,7 +92,7 @@ function Exchange:named(name)
    return go
 end
 
--- What lookup has of a user: stored and mbox, nil for nobody, or a Fault.
+-- What lookup has of a user: stored, mbox and the stored one's kind; nil for nobody, or a Fault.
 local function find(self, name)
    local auth, conn = self.auth, self.conn
    if not auth.lookup then
@@ -110,29 +110,30 @@ local function find(self, name)
    elseif type(stored) ~= "string" then
       return wrong(conn, "auth.lookup", "the password as a string", stored)
    end
-   local kind, why = scheme.kind(stored)
+   local kind, name_or_why, plain = scheme.read(stored)
    if not kind then
-      return fault(conn, "auth.lookup", why)
+      return fault(conn, "auth.lookup", name_or_why)
    end
-   if scheme.plain(stored) == "" then
+   if plain == "" then
       core.log("warning", "lookup returned an empty password: such a user cannot log in", {
          conn = conn.id, peer = conn.remotehost, user = name })
       return nil
    end
-   nobody.learn(self.key, stored)
-   return stored, mbox
+   nobody.learn(self.key, stored, kind, name_or_why)
+   return stored, mbox, kind
 end
 
 local function verify(self, name, password)
-   local conn = self.conn
-   for _, reading in ipairs(readings(password)) do
-      local mbox = ask(conn, "auth.verify", self.auth.verify, name, reading, conn)
-      if is_fault(mbox) then
-         return nil, mbox
-      elseif mbox then
-         return mbox
-      end
+   local conn, check = self.conn, self.auth.verify
+   local reading, other = readings(password)
+   local mbox = ask(conn, "auth.verify", check, name, reading, conn)
+   if not mbox and other then
+      mbox = ask(conn, "auth.verify", check, name, other, conn)
    end
+   if is_fault(mbox) then
+      return nil, mbox
+   end
+   return mbox or nil
 end
 
 -- A user without an mbox cannot enter, whatever the secret.
@@ -151,14 +152,15 @@ function Exchange:password(name, password)
    if self.auth.verify then
       return verify(self, name, password)
    end
-   local stored, mbox = find(self, name)
+   local stored, mbox, kind = find(self, name)
    if is_fault(stored) then
       return nil, stored
    elseif not stored then
-      is_password(nobody.stored(self.key, self.auth), password)
+      local dummy = nobody.stored(self.key, self.auth)
+      is_password(dummy, scheme.kind(dummy), password)
       return nil
    end
-   local same, why = is_password(stored, password)
+   local same, why = is_password(stored, kind, password)
    if same == nil then
       return nil, fault(self.conn, "auth.lookup", why)
    elseif same then
@@ -186,10 +188,9 @@ function Exchange:digest(name, matches)
    if not plain then
       warn(self, why)
    end
-   local fits = false
-   for _, reading in ipairs(readings(plain or nobody.PASSWORD)) do
-      fits = matches(reading) or fits
-   end
+   local reading, other = readings(plain or nobody.PASSWORD)
+   local fits = matches(reading)
+   fits = other and matches(other) or fits
    if fits and plain and stored then
       return entered(self, mbox)
    end

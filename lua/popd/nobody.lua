@@ -47,8 +47,9 @@ end
 --- Learns from a known user's entry.
 -- @param key auth, as the option has it
 -- @string stored one that popd.scheme understands
-function nobody.learn(key, stored)
-   local kind, name = scheme.kind(stored)
+-- @string kind what `scheme.kind` says of it
+-- @string name its scheme's, which that says too
+function nobody.learn(key, stored, kind, name)
    count(seen_of(key).stored, name, kind ~= "plain" and stored or nobody.PASSWORD)
 end
 

@@ -393,11 +393,14 @@ local function shown(name)
    return name:find("^%u[%u%d._-]*$") and #name <= 24 and "{" .. name .. "}" or "a name in braces"
 end
 
+local DOLLAR, BRACE = ("${"):byte(1, 2)
+
 -- Name, encoding or nil, and value; or nil and what is wrong.
 local function take_apart(stored)
-   if stored:sub(1, 1) == "$" then
+   local first = stored:byte()
+   if first == DOLLAR then
       return "CRYPT", nil, stored
-   elseif stored:sub(1, 1) ~= "{" then
+   elseif first ~= BRACE then
       return "PLAIN", nil, stored
    end
    local label, value = stored:match("^{([^{}]*)}(.*)$")
@@ -459,6 +462,21 @@ function scheme.verify(stored, password)
       return nil, ("an entry of {%s} cannot be used: %s"):format(name, why)
    end
    return same
+end
+
+--- What a stored password is good for, and what it is, in one look.  Never waits.
+-- @string stored
+-- @treturn string as from `kind`; or nil and the reason
+-- @treturn string the scheme's name in upper case
+-- @treturn ?string the plain password, where that is told
+function scheme.read(stored)
+   check_text(stored, "stored password", "read")
+   local name, entry = parse(stored)
+   if not name then
+      return nil, entry
+   end
+   local kind = schemes[name].kind
+   return kind, name, kind == "plain" and entry or nil
 end
 
 --- What a stored password is good for.  Never waits.
