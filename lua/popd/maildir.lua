@@ -125,7 +125,7 @@ end
 -- @usage maildir.new { root = "/var/vmail/%s", dele = ".Trash", newest = 1000 }
 function maildir.new(options)
    check(options)
-   local root, fixed = options.root, roots.fixed_part(options.root)
+   local path_of, fixed = roots.expander(options.root), roots.fixed_part(options.root)
    local lock_path = options.lock or fixed .. "/.popd-lock"
    local scheme = uidl.new(options.uidl, 2)
    local list_path = type(options.uidl) == "table" and options.uidl.file or nil
@@ -237,7 +237,7 @@ function maildir.new(options)
       end
       local session = setmetatable({
          holder = options.take_over and locks.watch { path = dir, conn = conn } or nil,
-         dir = dir:gsub("([^/])/+$", "%1"),
+         dir = dir,
       }, Session)
       sessions[mbox] = session
       local done, ok, err = pcall(claim, session, mbox)
@@ -256,7 +256,7 @@ function maildir.new(options)
    -- @treturn boolean false while another session has it, in any process
    -- @treturn table which, of one of this process
    function storage.lock(mbox, conn)
-      local dir, why = roots.expand(root, mbox)
+      local dir, why = path_of(mbox)
       if not dir then
          return nil, why
       end

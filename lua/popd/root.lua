@@ -5,6 +5,8 @@
 -- @module popd.root
 local root = {}
 
+local SLASH = ("/"):byte()
+
 --- What is wrong with a pattern, or nil.
 -- @string pattern
 -- @string[opt="option 'root'"] what how the text calls it
@@ -52,9 +54,60 @@ local function is_safe(part)
    return part and part ~= "" and part:sub(1, 1) ~= "." and not part:find("[/%c]")
 end
 
-local function parts_of(mbox)
-   local name, domain = mbox:match("^(.*)@(.*)$")
-   return { s = mbox, n = name or mbox, d = domain, ["%"] = "%" }
+local PARTS = { n = "^(.*)@.*$", d = "^.*@(.*)$" }
+
+-- What a letter stands for; nil: nothing.
+local function part_of(mbox, letter)
+   if letter == "s" then
+      return mbox
+   end
+   local part = PARTS[letter] and mbox:match(PARTS[letter])
+   return part or letter == "n" and mbox or nil
+end
+
+-- A pattern taken apart: text, letter, text, letter, … text.
+local function take_apart(pattern)
+   local pieces, text, at = {}, "", 1
+   for before, letter, behind in pattern:gmatch("([^%%]*)%%(.)()") do
+      text, at = text .. before, behind
+      if letter == "%" then
+         text = text .. "%"
+      else
+         pieces[#pieces + 1], pieces[#pieces + 2] = text, letter
+         text = ""
+      end
+   end
+   pieces[#pieces + 1] = text .. pattern:sub(at)
+   return pieces
+end
+
+local function fill(pieces, mbox)
+   if type(mbox) ~= "string" then
+      return nil, ("a maildrop's name is a string, not a %s"):format(type(mbox))
+   end
+   local path, bad = pieces[1], nil
+   for i = 2, #pieces, 2 do
+      local part = part_of(mbox, pieces[i])
+      if is_safe(part) then
+         path = path .. part .. pieces[i + 1]
+      else
+         bad = pieces[i]
+      end
+   end
+   if bad then
+      return nil, ("maildrop %q: its part %%%s is no name for a directory or a file"):format(mbox, bad)
+   end
+   return path:byte(-1) == SLASH and path:gsub("([^/])/+$", "%1") or path
+end
+
+--- Makes what expands a pattern many times: it takes the pattern apart once.
+-- @string pattern
+-- @treturn func called with an mbox, it returns what `expand` does
+function root.expander(pattern)
+   local pieces = take_apart(pattern)
+   return function(mbox)
+      return fill(pieces, mbox)
+   end
 end
 
 --- The path of an mbox.
@@ -62,20 +115,7 @@ end
 -- @param mbox
 -- @treturn string without slashes at its end; or nil and why it can have none
 function root.expand(pattern, mbox)
-   if type(mbox) ~= "string" then
-      return nil, ("a maildrop's name is a string, not a %s"):format(type(mbox))
-   end
-   local parts, bad = parts_of(mbox), nil
-   local path = pattern:gsub("%%(.)", function(letter)
-      if letter ~= "%" and not is_safe(parts[letter]) then
-         bad = letter
-      end
-      return parts[letter] or ""
-   end)
-   if bad then
-      return nil, ("maildrop %q: its part %%%s is no name for a directory or a file"):format(mbox, bad)
-   end
-   return (path:gsub("([^/])/+$", "%1"))
+   return fill(take_apart(pattern), mbox)
 end
 
 return root
