@@ -40,6 +40,9 @@ function use.finish(one, ok)
       top = top.before
    end
    now[one.party] = top
+   if not one[1] then
+      return ok -- most touch no socket
+   end
    local settled = ok
    for i, sock in ipairs(one) do
       if not ok or sock.owed then
