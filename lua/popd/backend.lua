@@ -158,7 +158,7 @@ function backend.steps(site)
       if not name then
          return
       end
-      st.counted = nil
+      st.counted = false
       users[name] = users[name] > 1 and users[name] - 1 or nil
       local delay = options().login_delay
       if delay and conn.state ~= "auth" then
@@ -214,7 +214,7 @@ function backend.steps(site)
       if too_soon(name) then
          return refuse(conn, name, "hook", "LOGIN-DELAY", "this maildrop was open a moment ago; try again later", false)
       end
-      local st = { storage = forms.storage(options().storage), mbox = mbox }
+      local st = { storage = forms.storage(options().storage), mbox = mbox, locked = false, counted = false }
       core.conn_private(conn, st)
       return enter(conn, st, name)
    end

@@ -96,10 +96,17 @@ local function check_list(conn, list, count, good, what)
    return list
 end
 
+local function new_found(st, count, total, sizes, uids)
+   return {
+      count = count, total = total, sizes = sizes, uids = uids,
+      no_dele = not st.storage.dele, renews = st.storage.renew ~= nil,
+   }
+end
+
 -- The core takes a list as it is.
 local function by_list(conn, st, list_of)
    local list = ask(conn, "storage.scan", list_of, st.mbox)
-   return is_fault(list) and list or { count = core.mail.count(list), sizes = list, uids = list }
+   return is_fault(list) and list or new_found(st, core.mail.count(list), nil, list, list)
 end
 
 local function by_scan(conn, st)
@@ -120,7 +127,7 @@ local function by_scan(conn, st)
    if is_fault(sizes) or is_fault(uids) then
       return is_fault(sizes) and sizes or uids
    end
-   return { count = count, sizes = sizes, uids = uids }
+   return new_found(st, count, nil, sizes, uids)
 end
 
 local function by_stat(conn, st)
@@ -134,25 +141,20 @@ local function by_stat(conn, st)
       return wrong(conn, "storage.stat", "the number of messages", count)
    end
    if not storage.size then
-      return { count = count }
+      return new_found(st, count)
    end
    local total = ask(conn, "storage.size", storage.size, st.mbox, nil, conn)
    if is_fault(total) then
       return total
    end
    total = octets_of(total)
-   return total and { count = count, total = total } or wrong(conn, "storage.size", "a number of octets", total)
+   return total and new_found(st, count, total) or wrong(conn, "storage.size", "a number of octets", total)
 end
 
 --- What is known of a maildrop at once.
 -- @return `{ count, total, sizes, uids, no_dele, renews }`, or a fault
 function contents.open(conn, st)
-   local found = (st.storage.scan and by_scan or by_stat)(conn, st)
-   if not is_fault(found) then
-      found.no_dele = not st.storage.dele
-      found.renews = st.storage.renew ~= nil
-   end
-   return found
+   return (st.storage.scan and by_scan or by_stat)(conn, st)
 end
 
 return contents

@@ -30,8 +30,12 @@ end
 -- @tparam table st its `storage`, `mbox` and `locked`, since when; the connection's own (`core.conn_private`)
 -- @param conn
 function holders.note(st, conn)
-   held[st.storage] = held[st.storage] or {}
-   held[st.storage][st.mbox] = conn
+   local sessions = held[st.storage]
+   if not sessions then
+      sessions = {}
+      held[st.storage] = sessions
+   end
+   sessions[st.mbox] = conn
 end
 
 --- It has it no more.

@@ -285,11 +285,12 @@ end
 --- Tries until the policies have had enough.
 -- @tparam table policies `wait` and `take_over`, as `new` takes them
 -- @func f one try: returns a lock; false and the holder; or nil, the reason and its code
+-- @param ... what f is called with
 -- @return as f
-function lock.insist(policies, f)
+function lock.insist(policies, f, ...)
    local stop, pause = core.now() + (policies.wait or 0), PAUSE_LEAST
    while true do
-      local held, holder, code = f()
+      local held, holder, code = f(...)
       if held ~= false then
          return held, holder, code
       end
@@ -328,9 +329,7 @@ end
 -- can be told `process`, `age` (seconds), `conn`, `idle`; or
 -- nil, the reason and its code
 function Locks:take(path, conn)
-   return lock.insist(self, function()
-      return attempt(self, path, conn)
-   end)
+   return lock.insist(self, attempt, self, path, conn)
 end
 
 local function check(options)

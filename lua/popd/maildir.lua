@@ -237,7 +237,7 @@ function maildir.new(options)
       end
       local session = setmetatable({
          holder = options.take_over and locks.watch { path = dir, conn = conn } or nil,
-         dir = dir,
+         dir = dir, lock = false, list = false,
       }, Session)
       sessions[mbox] = session
       local done, ok, err = pcall(claim, session, mbox)
@@ -261,9 +261,7 @@ function maildir.new(options)
          return nil, why
       end
       local ok
-      ok, why = locks.insist(options, function()
-         return try(mbox, dir, conn)
-      end)
+      ok, why = locks.insist(options, try, mbox, dir, conn)
       if why == nil then
          return ok
       end
