@@ -66,7 +66,7 @@ Exchange.__index = Exchange
 
 local function new_exchange(conn, options, kind)
    return setmetatable({
-      conn = conn, kind = kind, name = "", state = {},
+      conn = conn, kind = kind, name = "",
       key = options.auth or NO_AUTH, auth = forms.auth(options.auth) or NO_AUTH, on_login = (options.on or {}).login,
    }, Exchange)
 end
@@ -173,6 +173,20 @@ local function warn(self, what)
    core.log("warning", "an entry cannot serve this way to log in; auth.secrets should say what lookup hands out", {
       conn = self.conn.id, peer = self.conn.remotehost, user = self.name, mech = self.kind, reason = what,
    })
+end
+
+-- What comes by the commands.
+Exchange.user = Exchange.password
+
+--- Checks APOP's digest.
+-- @string name
+-- @string secret the digest
+-- @string stamp
+-- @return as `digest`
+function Exchange:apop(name, secret, stamp)
+   return self:digest(name, function(password)
+      return core.apop(stamp, password, secret)
+   end)
 end
 
 --- Checks what was made of the plain password.
@@ -335,16 +349,16 @@ end
 
 local function begin(conn, options, kind)
    local exchange = new_exchange(conn, options, kind)
-   exchange.mechanism = sasl.find(exchange.auth, kind)
+   exchange.mechanism, exchange.state = sasl.find(exchange.auth, kind), {}
    exchanges[conn] = exchange
    return exchange
 end
 
 -- USER and PASS, APOP.
-local function command(self, name, check)
+local function command(self, name, secret, stamp)
    local mbox, bad
    if self:named(name) then
-      mbox, bad = check()
+      mbox, bad = self[self.kind](self, name, secret, stamp)
       if mbox ~= nil then
          return { name = name, mbox = mbox }
       end
@@ -372,16 +386,7 @@ function login.step(conn, options, kind, name, secret, stamp, first)
       end
       return sasl_step(exchange, secret or not first and "" or nil)
    end
-   local exchange = new_exchange(conn, options, kind)
-   name = prepared_name(name)
-   return command(exchange, name, function()
-      if kind == "user" then
-         return exchange:password(name, secret)
-      end
-      return exchange:digest(name, function(password)
-         return core.apop(stamp, password, secret)
-      end)
-   end)
+   return command(new_exchange(conn, options, kind), prepared_name(name), secret, stamp)
 end
 
 return login
