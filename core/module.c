@@ -176,6 +176,14 @@ l_log(lua_State *L)
     return 0;
 }
 
+/* log_wants(level) -> whether a line of that level is written */
+static int
+l_log_wants(lua_State *L)
+{
+    lua_pushboolean(L, log_wants((enum log_level)check_level(L, 1)));
+    return 1;
+}
+
 static int
 call_sink(lua_State *L)
 {
@@ -314,7 +322,8 @@ int
 luaopen_popd_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"log", l_log}, {"octets", l_octets}, {"verb", l_verb}, {"texts", l_texts}, {NULL, NULL},
+        {"log", l_log},   {"log_wants", l_log_wants}, {"octets", l_octets},
+        {"verb", l_verb}, {"texts", l_texts},         {NULL, NULL},
     };
     struct core *core;
 

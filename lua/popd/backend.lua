@@ -97,7 +97,11 @@ function backend.steps(site)
       return hook(conn, "connect", hooks().connect, conn)
    end
 
+   -- Where such lines are not written, nothing is asked of the connection for them.
    local function log_login(conn, text, name, fields)
+      if not core.log_wants("info") then
+         return
+      end
       fields.conn, fields.peer, fields.user, fields.mech = conn.id, conn.remotehost, name, mechs[conn]
       fields.tls = conn.tls and conn.tls.version or nil
       core.log("info", text, fields)
