@@ -181,12 +181,11 @@ function backend.steps(site)
    local function enter(conn, st, name)
       count_in(name, st) -- before anything waits: logins at the same time count each other
       local got, holder = lock(conn, st)
-      if is_fault(got) then
-         return refuse_fault(conn, name, got)
-      end
       if not got then
          return refuse(conn, name, "in-use", "IN-USE", "another session has this maildrop; try again later", false,
             holders.fields(st, holder))
+      elseif got ~= true then
+         return refuse_fault(conn, name, got)
       end
       local found = contents.open(conn, st)
       if is_fault(found) then

@@ -92,7 +92,7 @@ function Exchange:named(name)
    return go
 end
 
--- What lookup has of a user: stored, mbox and the stored one's kind; nil for nobody, or a Fault.
+-- What lookup has of a user: stored, mbox and the stored one's kind; nil for nobody; nil and a Fault.
 local function find(self, name)
    local auth, conn = self.auth, self.conn
    if not auth.lookup then
@@ -100,19 +100,21 @@ local function find(self, name)
    end
    if auth.exists then
       local exists = ask(conn, "auth.exists", auth.exists, name, conn)
-      if is_fault(exists) or not exists then
-         return exists or nil
+      if not exists then
+         return nil
+      elseif is_fault(exists) then
+         return nil, exists
       end
    end
    local stored, mbox = ask(conn, "auth.lookup", auth.lookup, name, conn)
-   if is_fault(stored) or not stored then
-      return stored or nil
+   if not stored then
+      return nil
    elseif type(stored) ~= "string" then
-      return wrong(conn, "auth.lookup", "the password as a string", stored)
+      return nil, is_fault(stored) and stored or wrong(conn, "auth.lookup", "the password as a string", stored)
    end
    local kind, name_or_why, plain = scheme.read(stored)
    if not kind then
-      return fault(conn, "auth.lookup", name_or_why)
+      return nil, fault(conn, "auth.lookup", name_or_why)
    end
    if plain == "" then
       core.log("warning", "lookup returned an empty password: such a user cannot log in", {
@@ -153,8 +155,8 @@ function Exchange:password(name, password)
       return verify(self, name, password)
    end
    local stored, mbox, kind = find(self, name)
-   if is_fault(stored) then
-      return nil, stored
+   if not stored and mbox then
+      return nil, mbox
    elseif not stored then
       local dummy = nobody.stored(self.key, self.auth)
       is_password(dummy, scheme.kind(dummy), password)
@@ -195,8 +197,8 @@ end
 -- @return the mbox; nil: refused; nil and a Fault
 function Exchange:digest(name, matches)
    local stored, mbox = find(self, name)
-   if is_fault(stored) then
-      return nil, stored
+   if not stored and mbox then
+      return nil, mbox
    end
    local plain, why = scheme.plain(stored or nobody.PASSWORD)
    if not plain then
@@ -238,8 +240,8 @@ end
 -- @return the mbox of a user who is known
 function Exchange:scram(name, hash)
    local stored, mbox = find(self, name)
-   if is_fault(stored) then
-      return nil, stored
+   if not stored and mbox then
+      return nil, mbox
    end
    local serves, why = false, nil
    local keys
