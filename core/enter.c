@@ -8,7 +8,6 @@
 #include "maillist.h"
 #include "reply.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -50,12 +49,22 @@ static const struct step step_connect = {"connect", NULL, take_connect, fail_con
 
 #define STAMP_TEXT 48
 
+static char *
+put_hex(char *out, uint64_t n)
+{
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *out++ = "0123456789abcdef"[n >> shift & 15];
+    return out;
+}
+
 /* Of letters, digits, dots and one '@' only: mpop and nmap ignore others. */
 static const char *
 stamp_text(const struct conn *c, char text[STAMP_TEXT])
 {
-    snprintf(text, STAMP_TEXT, "<%016llx.%016llx@popd.lua>", (unsigned long long)c->stamp[0],
-             (unsigned long long)c->stamp[1]);
+    char *end = put_hex(stpcpy(text, "<"), c->stamp[0]);
+
+    *end++ = '.';
+    stpcpy(put_hex(end, c->stamp[1]), "@popd.lua>");
     return text;
 }
 
