@@ -14,6 +14,7 @@ local ask_module = {}
 local NEUTRAL = "the server had a problem with this; try again later"
 
 local show = faults.show
+local begin, finish, guard = use.begin, use.finish, core.guard
 
 -- Whether it says what the client is to read.
 local function is_told(err)
@@ -67,12 +68,12 @@ local function described(message)
    if type(message) == "string" or is_told(message) then
       return message
    end
-   local ok, text = core.guard(show, debug.traceback, message)
+   local ok, text = guard(show, debug.traceback, message)
    return ok and text or "a " .. type(message)
 end
 
 local function answered(conn, name, one, ok, first, second, third, ...)
-   use.finish(one, ok)
+   finish(one, ok)
    if ok and (first or second == nil) then
       return first, second, third, ...
    elseif not ok and second then
@@ -83,7 +84,7 @@ end
 
 --- Calls a site's function.  Returns its answer, or a Fault, which is logged.
 local function ask(conn, name, f, ...)
-   return answered(conn, name, use.begin(), core.guard(f, traceback, ...))
+   return answered(conn, name, begin(), guard(f, traceback, ...))
 end
 
 --- The same for a function that the client gets no answer of: if a guard stops

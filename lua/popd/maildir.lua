@@ -204,9 +204,7 @@ function maildir.new(options)
    end
 
    local function remember_ids(session)
-      if tidy and session.ids then
-         scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
-      end
+      scheme:remember(session.dir, session.seen, session.names, session.ids, session.gone)
    end
 
    -- Locks the Maildir and lists it.
@@ -288,7 +286,9 @@ function maildir.new(options)
       end
       local ok, err = true, nil
       if session.lock then
-         ok, err = pcall(remember_ids, session)
+         if tidy and session.ids then
+            ok, err = pcall(remember_ids, session)
+         end
          session.lock:release()
       end
       if session.list then
