@@ -7,10 +7,12 @@
 #include "mailsort.h"
 #include "offload.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #define SCAN "popd.mailscan"
 #define FOLLOW "popd.mailfollow"
@@ -181,6 +183,20 @@ l_is_current(lua_State *L)
     return 1;
 }
 
+/* identity(dir): makes no table, since each session asks twice */
+static int
+l_identity(lua_State *L)
+{
+    const char *dir = fs_check_path(L, 1);
+    struct stat st;
+
+    if (stat(dir, &st) != 0)
+        return fs_fail(L, "stat", dir, errno);
+    lua_pushinteger(L, (lua_Integer)st.st_dev);
+    lua_pushinteger(L, (lua_Integer)st.st_ino);
+    return 2;
+}
+
 /* follow -------------------------------------------------------------------- */
 
 /* Its user value is the list that follows.  It may be closed meanwhile. */
@@ -279,7 +295,8 @@ void
 mailread_open(lua_State *L, struct tasks *tasks, struct pool *pool)
 {
     static const luaL_Reg functions[] = {
-        {"scan", l_scan}, {"keep", l_keep}, {"is_current", l_is_current}, {"follow", l_follow}, {NULL, NULL}};
+        {"scan", l_scan},         {"keep", l_keep},     {"is_current", l_is_current},
+        {"identity", l_identity}, {"follow", l_follow}, {NULL, NULL}};
 
     class_new(L, SCAN, NULL, l_scan_gc);
     class_new(L, FOLLOW, NULL, l_follow_gc);

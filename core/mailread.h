@@ -14,6 +14,8 @@
  *   keep(list) -> octets       that it takes; nil: another session must not have it, since it was
  *                              changed, lacks a size, or could be old without anybody seeing it
  *   is_current(list, dir)      nothing came, went or was renamed there since it was read
+ *   identity(dir) -> device, inode   which tell the directory from others; or nil, the reason and
+ *                              its code
  *   follow(list, now) -> missing, several   numbers; from then on `now` tells
  *                              files by the list's numbers; waits
  */

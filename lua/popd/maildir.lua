@@ -84,17 +84,17 @@ end
 -- exclude each other.  One that does not exist is locked by its name.
 local function take_lock(path, dir)
    for _ = 1, 10 do
-      local st, err, code = fs.stat(dir, true)
-      if not st and code ~= "ENOENT" then
-         return nil, err
+      local device, inode, code = mail.identity(dir)
+      if not device and code ~= "ENOENT" then
+         return nil, inode
       end
-      local lock
-      lock, err, code = fs.lock(path, st and ("%d:%d"):format(st.dev, st.ino) or dir)
+      local lock, err
+      lock, err, code = fs.lock(path, device and device .. ":" .. inode or dir)
       if not lock then
          return lock, err, code
       end
-      local now = fs.stat(dir, true)
-      if (st and st.ino) == (now and now.ino) and (st and st.dev) == (now and now.dev) then
+      local device_now, inode_now = mail.identity(dir)
+      if device == device_now and (inode == inode_now or not device) then
          return lock
       end
       lock:release()
