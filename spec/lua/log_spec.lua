@@ -1,3 +1,4 @@
+local core = require("popd.core")
 local popd = require("popd")
 
 describe("the log", function()
@@ -36,6 +37,15 @@ describe("the log", function()
       popd.log_to(function(_, line) lines[#lines + 1] = line end, "error")
       popd.log("warning", "x")
       assert.same({}, lines)
+   end)
+
+   it("tells what it would drop", function()
+      popd.log_to(nil, "warning")
+      local wanted = {}
+      for i, level in ipairs { "debug", "info", "warning", "error" } do
+         wanted[i] = core.log_wants(level)
+      end
+      assert.same({ false, false, true, true }, wanted)
    end)
 
    it("refuses a level that it does not know", function()

@@ -172,6 +172,7 @@ describe("popd.scheme", function()
 
       it(("knows {%s} as %s: %s"):format(name, kind, from), function()
          assert.same({ kind, name }, { scheme.kind(stored) })
+         assert.same({ kind, name, (scheme.plain(stored)) }, { scheme.read(stored) })
       end)
    end
 
@@ -182,7 +183,7 @@ describe("popd.scheme", function()
 
    for _, case in ipairs(bad) do
       it(("cannot use %q"):format(case[1]), function()
-         for _, f in ipairs { scheme.kind, scheme.verify, scheme.plain } do
+         for _, f in ipairs { scheme.kind, scheme.read, scheme.verify, scheme.plain } do
             local result, why = f(case[1], "secret")
             assert.is_nil(result)
             assert.truthy(why:find(case[2], 1, true), why)
@@ -238,7 +239,7 @@ describe("popd.scheme", function()
    end)
 
    it("raises for what is no string", function()
-      for _, f in ipairs { scheme.verify, scheme.kind, scheme.plain, scheme.scram } do
+      for _, f in ipairs { scheme.verify, scheme.kind, scheme.read, scheme.plain, scheme.scram } do
          raises("as a string expected", function() f(nil, "x") end)
       end
       raises("password as a string expected", function() scheme.verify("x") end)
