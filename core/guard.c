@@ -242,11 +242,17 @@ on_hook(lua_State *L, lua_Debug *ar)
     }
 }
 
+static void
+set_hook(const struct guard *g, lua_State *co)
+{
+    lua_sethook(co, on_hook, LUA_MASKCOUNT, co == g->co ? LOOK_EVERY : LOOK_INNER);
+}
+
 void
 guard_watch(struct guard *g, lua_State *co)
 {
     g->co = co;
-    lua_sethook(co, on_hook, LUA_MASKCOUNT, LOOK_EVERY);
+    set_hook(g, co);
 }
 
 void
@@ -298,7 +304,7 @@ restart(lua_State *L, struct guard *g, bool capped)
     g->trip = GUARD_HOLDS;
     g->why = NULL;
     alarm_stop(&g->deadline);
-    guard_watch(g, L);
+    set_hook(g, L); /* one of the script's may end before the task does */
     set_capped(g, capped);
 }
 

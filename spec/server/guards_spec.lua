@@ -302,6 +302,22 @@ describe("a callback's coroutine", function()
       client.drain()
       assert.is_true(answer)
    end)
+
+   -- The guard looks at it more seldom than at coroutines of a script's.
+   it("is what its guard watches, also behind a guard in a coroutine that is gone", function()
+      local usual, count
+      local function looks()
+         for _ = 1, 10000 do end -- luacheck: ignore 542
+         return select(3, debug.gethook())
+      end
+      popd.spawn(function()
+         usual = looks()
+         coroutine.wrap(core.guard)(type, type, 1)
+         count = looks()
+      end)
+      client.drain()
+      assert.equal(usual, count)
+   end)
 end)
 
 describe("a lost lock", function()
