@@ -11,10 +11,10 @@ struct digest {
     mbedtls_md_context_t md;
 };
 
-/* Two lower-case hex digits for each octet, then a NUL. */
-static void
-to_hex(const unsigned char *octets, size_t n, char *hex)
+void
+digest_to_hex(const void *data, size_t n, char *hex)
 {
+    const unsigned char *octets = data;
     static const char digits[] = "0123456789abcdef";
 
     for (size_t i = 0; i < n; i++) {
@@ -56,7 +56,7 @@ finish(mbedtls_md_context_t *md, size_t octets, char *hex)
     bool ok = mbedtls_md_finish(md, sum) == 0;
 
     if (ok)
-        to_hex(sum, octets, hex);
+        digest_to_hex(sum, octets, hex);
     digest_wipe(sum, sizeof sum);
     return ok;
 }

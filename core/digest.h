@@ -13,6 +13,9 @@
 #define DIGEST_MD5_HEX 32
 #define DIGEST_SHA256_HEX 64
 
+/* Writes two lower-case hex digits for each octet, and a NUL. */
+void digest_to_hex(const void *octets, size_t n, char *hex);
+
 /* Writes the digest of data as lower-case hex digits and a NUL; hex has room
  * for them.  False: the library refuses (MD5 may be switched off). */
 bool digest_md5(const void *data, size_t n, char hex[DIGEST_MD5_HEX + 1]);

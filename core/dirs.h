@@ -32,7 +32,7 @@ void dirs_clear(struct dirs *d);
 uint64_t dirs_new_keys(struct dirs *d);
 
 /* open(2) of dir/name, where the path has its slash at an index.  The directory is
- * the one that it was when its key was used first, or a moment ago. */
+ * looked for when its key is used first, and again once it was closed. */
 int dirs_open(struct dirs *d, uint64_t key, const char *path, size_t slash, int flags);
 
 /* Nobody asks for it any more. */

@@ -49,22 +49,13 @@ static const struct step step_connect = {"connect", NULL, take_connect, fail_con
 
 #define STAMP_TEXT 48
 
-static char *
-put_hex(char *out, uint64_t n)
-{
-    for (int shift = 60; shift >= 0; shift -= 4)
-        *out++ = "0123456789abcdef"[n >> shift & 15];
-    return out;
-}
-
 /* Of letters, digits, dots and one '@' only: mpop and nmap ignore others. */
 static const char *
 stamp_text(const struct conn *c, char text[STAMP_TEXT])
 {
-    char *end = put_hex(stpcpy(text, "<"), c->stamp[0]);
-
-    *end++ = '.';
-    stpcpy(put_hex(end, c->stamp[1]), "@popd.lua>");
+    text[0] = '<';
+    digest_to_hex(c->stamp, sizeof c->stamp, text + 1);
+    strcat(text, "@popd.lua>");
     return text;
 }
 

@@ -169,9 +169,10 @@ write_path(char path[PATH_MAX], const char *dir, size_t len, const struct mailna
 static int
 open_row(struct maillist *l, const struct mailname *row, const char *path, size_t slash, struct dirs *dirs)
 {
-    if (!l->dirs)
+    if (!l->dirs) {
+        l->dirs = dirs;
         l->key = dirs_new_keys(dirs);
-    l->dirs = dirs;
+    }
     return dirs_open(dirs, l->key + (row->flags & MAILNAME_CUR ? 1 : 0), path, slash,
                      SOURCE_FLAGS | O_NOFOLLOW);
 }

@@ -1,5 +1,6 @@
 #include "mboxlua.h"
 
+#include "digest.h"
 #include "mboxindex.h"
 #include "spool.h"
 
@@ -215,14 +216,10 @@ l_extent(lua_State *L)
 static void
 push_uid(lua_State *L, const struct mboxscan_mail *m)
 {
-    static const char digits[] = "0123456789abcdef";
     char text[2 * MBOXSCAN_ID + 16];
-    int n = 0;
+    int n = 2 * MBOXSCAN_ID;
 
-    for (int i = 0; i < MBOXSCAN_ID; i++) {
-        text[n++] = digits[m->id[i] >> 4];
-        text[n++] = digits[m->id[i] & 15];
-    }
+    digest_to_hex(m->id, MBOXSCAN_ID, text);
     if (m->nth > 1)
         n += snprintf(text + n, sizeof text - (size_t)n, ".%u", (unsigned)m->nth);
     lua_pushlstring(L, text, (size_t)n);

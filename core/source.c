@@ -249,7 +249,7 @@ next_of_file(struct source *s, char *room, size_t n, const char **bytes, size_t 
         return SOURCE_AWAY;
     if (s->unseen && !see(s, r))
         return SOURCE_OTHER;
-    if (s->left == 0)
+    if (s->left == 0) /* it is as empty as it was listed */
         return SOURCE_END;
     if (r <= 0) {
         *why = r < 0 ? strerror(errno) : "the file became shorter while it was read";
@@ -350,9 +350,7 @@ l_read(lua_State *L)
         source_close(s);
         lua_pushnil(L);
         return 1;
-    case SOURCE_OTHER:
-        why = "the file is not as it was listed";
-        break;
+    case SOURCE_OTHER: /* none that Lua has */
     case SOURCE_FAILED:
         break;
     }

@@ -287,7 +287,7 @@ function backend.steps(site)
    function steps.place(conn, _, lines)
       local st = core.conn_private(conn)
       local storage = st.storage
-      if getmetatable(storage) or lines and storage.top then
+      if getmetatable(storage) ~= nil or lines and storage.top then
          return nil
       end
       local place = lists.of(storage.get)

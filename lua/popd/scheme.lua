@@ -486,11 +486,8 @@ end
 -- @treturn string the scheme's name in upper case
 function scheme.kind(stored)
    check_text(stored, "stored password", "kind")
-   local name, why = parse(stored)
-   if not name then
-      return nil, why
-   end
-   return schemes[name].kind, name
+   local kind, name = scheme.read(stored)
+   return kind, name
 end
 
 --- The plain password, for what needs it (APOP, CRAM-MD5).
@@ -498,13 +495,13 @@ end
 -- @treturn string or nil and the reason: it is a hash
 function scheme.plain(stored)
    check_text(stored, "stored password", "plain")
-   local name, entry = parse(stored)
-   if not name then
-      return nil, entry
-   elseif schemes[name].kind ~= "plain" then
+   local kind, name, password = scheme.read(stored)
+   if not kind then
+      return nil, name
+   elseif not password then
       return nil, ("{%s} does not tell the plain password"):format(name)
    end
-   return entry
+   return password
 end
 
 --- What SCRAM needs: of an entry of that SCRAM, or made of a plain one, for which

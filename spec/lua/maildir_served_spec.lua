@@ -246,6 +246,25 @@ describe("popd.maildir, served,", function()
       assert.equal(2, asked)
    end)
 
+   it("runs nothing of a script's without a task, whatever a metatable hides", function()
+      fill()
+      local calls, apart = 0, 0
+      local server = serve({}, function(storage)
+         local get = storage.get
+         storage.get = nil
+         setmetatable(storage, { __metatable = false, __index = function(_, name)
+            calls = calls + 1
+            apart = apart + (coroutine.isyieldable() and 0 or 1)
+            return name == "get" and get or nil
+         end })
+      end)
+      local c = client.login(server)
+      calls, apart = 0, 0
+      assert.equal("a\r\n", (c:fetch("RETR 1")))
+      assert.equal(0, apart)
+      assert.is_true(calls > 0)
+   end)
+
    it("marks, unmarks and deletes what a list told", function()
       fill()
       local server = serve({})
