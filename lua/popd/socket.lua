@@ -25,10 +25,10 @@
 -- assert(c:send("PING\r\n"))
 -- print(c:receive())      --> +PONG
 local core = require("popd.core")
-local dialling = require("popd.socketdial")
+local socketdial = require("popd.socketdial")
 local new = require("popd.socketobject")
 
-local check_host, port_of, family_of = dialling.check_host, dialling.port_of, dialling.family_of
+local check_host, port_of, family_of = socketdial.check_host, socketdial.port_of, socketdial.family_of
 
 local socket = { _VERSION = "popd.socket, as LuaSocket 3", BLOCKSIZE = 2048, _SETSIZE = math.maxinteger }
 

@@ -1,12 +1,12 @@
 --- How a socket comes to its other end: names, addresses, this end's address, connecting.
 -- @module popd.socketdial
 local core = require("popd.core")
-local own = require("popd.socketuse")
+local socketuse = require("popd.socketuse")
 local use = require("popd.use")
 
-local check_use, drop, patience, pause, wait = own.check_use, own.drop, own.patience, own.pause, own.wait
+local check_use, drop, patience, pause, wait = socketuse.check_use, socketuse.drop, socketuse.patience, socketuse.pause, socketuse.wait
 
-local dialling = {}
+local socketdial = {}
 local methods = {}
 
 local FULL = 0.01 -- seconds between two looks at a Unix socket whose queue is full
@@ -80,7 +80,7 @@ local function dial(self, family, address, port, started)
    end
    local done
    done, why = raw:connect(address, port)
-   local deadline = core.now() + (patience(self, started) or own.FOREVER)
+   local deadline = core.now() + (patience(self, started) or socketuse.FOREVER)
    while why == "full" do
       if core.now() >= deadline then
          return nil, "timeout"
@@ -188,7 +188,7 @@ end
 
 methods.setpeername, methods.setsockname = methods.connect, methods.bind
 
-dialling.methods = methods
-dialling.check_host, dialling.port_of, dialling.family_of = check_host, port_of, family_of
+socketdial.methods = methods
+socketdial.check_host, socketdial.port_of, socketdial.family_of = check_host, port_of, family_of
 
-return dialling
+return socketdial

@@ -1,12 +1,12 @@
 --- A socket as scripts have it, LuaSocket's and LuaSec's methods and some more (see `popd.socket`).
 -- @module popd.socketobject
 local core = require("popd.core")
-local dialling = require("popd.socketdial")
-local octets = require("popd.socketoctets")
-local own = require("popd.socketuse")
+local socketdial = require("popd.socketdial")
+local socketoctets = require("popd.socketoctets")
+local socketuse = require("popd.socketuse")
 
-local check_use, drop, enter, try = own.check_use, own.drop, own.enter, own.try
-local check_host = dialling.check_host
+local check_use, drop, enter, try = socketuse.check_use, socketuse.drop, socketuse.enter, socketuse.try
+local check_host = socketdial.check_host
 
 local Tcp = {}
 local methods = {}
@@ -29,7 +29,7 @@ local function new(kind, family)
    return setmetatable({ kind = kind, family = family, born = core.now(), received = 0, sent = 0 }, Tcp)
 end
 
-for _, some in ipairs { dialling.methods, octets } do
+for _, some in ipairs { socketdial.methods, socketoctets } do
    for name, method in pairs(some) do
       methods[name] = method
    end

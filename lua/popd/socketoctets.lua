@@ -1,11 +1,11 @@
 --- What goes through a socket: sending and receiving.
 -- @module popd.socketoctets
 local core = require("popd.core")
-local own = require("popd.socketuse")
+local socketuse = require("popd.socketuse")
 
-local enter, try, note_sending, note_received = own.enter, own.try, own.note_sending, own.note_received
+local enter, try, note_sending, note_received = socketuse.enter, socketuse.try, socketuse.note_sending, socketuse.note_received
 
-local methods = {}
+local socketoctets = {}
 
 local PIECE = 65536 -- octets taken at a time
 
@@ -22,7 +22,7 @@ end
 -- @tparam[opt=1] integer from the first octet that is sent
 -- @tparam[opt=-1] integer to the last one
 -- @treturn integer the last one that was sent; or nil, the reason, and the last one that was sent
-function methods:send(data, from, to)
+function socketoctets:send(data, from, to)
    data = type(data) == "number" and tostring(data) or data
    if type(data) ~= "string" then
       error(("send: a string expected, got a %s"):format(type(data)), 2)
@@ -114,7 +114,7 @@ local patterns = { ["*l"] = receive_line, l = receive_line, ["*a"] = receive_all
 -- other side closes; a number: so many octets
 -- @string[opt=""] prefix what was received before, put in front; a number's octets include it
 -- @treturn string what was received; or nil, the reason, and what there was of it
-function methods:receive(pattern, prefix)
+function socketoctets:receive(pattern, prefix)
    prefix = prefix == nil and "" or tostring(prefix)
    local number = type(pattern) == "number" and pattern or tonumber(pattern)
    local how = patterns[pattern or "*l"]
@@ -135,7 +135,7 @@ end
 --- Takes what is there, and waits for the first octet of it: so a socket is a message handle.
 -- @tparam integer n octets at most
 -- @treturn string 1 to n octets; nil once the other side has closed; or nil and the reason
-function methods:read(n)
+function socketoctets:read(n)
    local raw, why = enter(self, true)
    if not raw then
       return nil, why
@@ -149,4 +149,4 @@ function methods:read(n)
    return nil, why ~= "closed" and why or nil
 end
 
-return methods
+return socketoctets

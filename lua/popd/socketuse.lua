@@ -4,10 +4,10 @@
 local core = require("popd.core")
 local use = require("popd.use")
 
-local own = {}
+local socketuse = {}
 
 -- Seconds: the most that a wait takes.
-own.FOREVER = 1e9
+socketuse.FOREVER = 1e9
 
 -- LuaSocket's "b" is for each wait, "t" for the call as a whole.
 local function patience(self, started)
@@ -15,7 +15,7 @@ local function patience(self, started)
    if self.block then
       left = left and math.min(left, self.block) or self.block
    end
-   return left and math.min(math.max(left, 0), own.FOREVER)
+   return left and math.min(math.max(left, 0), socketuse.FOREVER)
 end
 
 -- What a socket knows of its use: `busy`, somebody waits on it; `use` (see popd.use);
@@ -129,8 +129,8 @@ local function note_received(self, whole)
    end
 end
 
-own.patience, own.drop, own.check_use, own.enter = patience, drop, check_use, enter
-own.pause, own.wait, own.try = pause, wait, try
-own.note_sending, own.note_received = note_sending, note_received
+socketuse.patience, socketuse.drop, socketuse.check_use, socketuse.enter = patience, drop, check_use, enter
+socketuse.pause, socketuse.wait, socketuse.try = pause, wait, try
+socketuse.note_sending, socketuse.note_received = note_sending, note_received
 
-return own
+return socketuse
