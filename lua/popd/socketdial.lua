@@ -4,7 +4,8 @@ local core = require("popd.core")
 local socketuse = require("popd.socketuse")
 local use = require("popd.use")
 
-local check_use, drop, patience, pause, wait = socketuse.check_use, socketuse.drop, socketuse.patience, socketuse.pause, socketuse.wait
+local check_use, drop = socketuse.check_use, socketuse.drop
+local patience, pause, wait = socketuse.patience, socketuse.pause, socketuse.wait
 
 local socketdial = {}
 local methods = {}

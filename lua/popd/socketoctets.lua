@@ -3,7 +3,8 @@
 local core = require("popd.core")
 local socketuse = require("popd.socketuse")
 
-local enter, try, note_sending, note_received = socketuse.enter, socketuse.try, socketuse.note_sending, socketuse.note_received
+local enter, try = socketuse.enter, socketuse.try
+local note_sending, note_received = socketuse.note_sending, socketuse.note_received
 
 local socketoctets = {}
 
