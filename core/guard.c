@@ -37,9 +37,8 @@ static const char *const trips[] = {NULL, "deadline", "instructions", "memory"};
 static void on_refused(void *owner, size_t growth, bool final);
 static void on_hook(lua_State *L, lua_Debug *ar);
 
-/* Texts that are pushed where nothing may raise are made beforehand. */
-static void
-keep_text(lua_State *L, const char *text)
+void
+guards_keep_text(lua_State *L, const char *text)
 {
     lua_pushstring(L, text);
     lua_rawsetp(L, LUA_REGISTRYINDEX, text);
@@ -51,10 +50,10 @@ guards_open(struct guards *gs, lua_State *L, bool (*may_yield)(void *, lua_State
     *gs = (struct guards){.may_yield = may_yield, .owner = owner};
     gs->memory.refused = on_refused;
     gs->memory.owner = gs;
-    keep_text(L, expired_text);
-    keep_text(L, stuck_text);
-    keep_text(L, budget_text);
-    keep_text(L, deep_text);
+    guards_keep_text(L, expired_text);
+    guards_keep_text(L, stuck_text);
+    guards_keep_text(L, budget_text);
+    guards_keep_text(L, deep_text);
     lua_pushlightuserdata(L, gs);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &guards_key);
 }

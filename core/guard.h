@@ -59,6 +59,10 @@ struct guard {
 /* Called where Lua calls C; raises if it is out of memory. */
 void guards_open(struct guards *gs, lua_State *L, bool (*may_yield)(void *owner, lua_State *L), void *owner);
 
+/* A text that is pushed where nothing may raise is made beforehand: then the registry has it
+ * by its address.  [-0, +0, m] */
+void guards_keep_text(lua_State *L, const char *text);
+
 /* Whose code runs from now on; NULL: nobody's.  Returns whose it was. */
 struct guard *guards_run(struct guards *gs, struct guard *g);
 

@@ -55,14 +55,6 @@ find_tasks(lua_State *L)
     return ts;
 }
 
-/* Texts that are pushed where nothing may raise are made beforehand. */
-static void
-keep_text(lua_State *L, const char *text)
-{
-    lua_pushstring(L, text);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, text);
-}
-
 static void
 push_text(lua_State *L, const char *text)
 {
@@ -95,54 +87,14 @@ tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
     guards_open(&ts->guards, L, may_yield, ts);
     lua_pushlightuserdata(L, ts);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &tasks_key);
-    keep_text(L, memory_text);
-    keep_text(L, many_text);
-    keep_text(L, yielded_text);
-    keep_text(L, swallowed_text);
+    guards_keep_text(L, memory_text);
+    guards_keep_text(L, many_text);
+    guards_keep_text(L, yielded_text);
+    guards_keep_text(L, swallowed_text);
     ts->L = lua_newthread(L);
     lua_sethook(ts->L, NULL, 0, 0); /* a new thread has its maker's hook */
     tidy_init(&ts->tidy, loop, ts->L, &ts->guards.memory);
     lua_rawsetp(L, LUA_REGISTRYINDEX, ts->L);
-}
-
-/* [-0, +0, e] */
-static lua_State *
-take_coroutine(lua_State *L, struct tasks *ts)
-{
-    lua_State *co;
-
-    if (ts->spares > 0)
-        return ts->spare[--ts->spares];
-    co = lua_newthread(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, co);
-    return co;
-}
-
-static void
-close_coroutine(lua_State *co, lua_State *from)
-{
-#if LUA_VERSION_RELEASE_NUM >= 50406
-    lua_closethread(co, from);
-#else
-    (void)from;
-    lua_resetthread(co);
-#endif
-    lua_settop(co, 0);
-}
-
-/* Keeps a coroutine for the next task.  One that ended by an error is not used
- * again: where the hook raised, Lua leaves its hooks disabled.  [-0, +0, e] */
-static void
-give_back(lua_State *L, struct tasks *ts, lua_State *co, bool failed)
-{
-    lua_sethook(co, NULL, 0, 0);
-    lua_settop(co, 0);
-    if (!failed && ts->spares < sizeof ts->spare / sizeof ts->spare[0]) {
-        ts->spare[ts->spares++] = co;
-        return;
-    }
-    lua_pushnil(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, co);
 }
 
 struct ending {
@@ -161,14 +113,15 @@ call_ended(lua_State *L)
     return 0;
 }
 
-/* Runs protected: puts the coroutine among the spare ones. */
+/* Runs protected: puts the coroutine among the spare ones; not one that ended by an
+ * error: where the hook raised, Lua leaves its hooks disabled. */
 static int
 call_give_back(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
 
     guard_clear(&t->guard, L);
-    give_back(L, t->tasks, t->co, t->failed || t->exposed);
+    spares_give(&t->tasks->spares, L, t->co, !t->failed && !t->exposed);
     return 0;
 }
 
@@ -260,7 +213,7 @@ close_guarded(struct task *t)
 {
     struct task *before = set_running(t->tasks, t);
 
-    close_coroutine(t->co, t->tasks->L);
+    spares_close(t->co, t->tasks->L);
     set_running(t->tasks, before);
 }
 
@@ -473,7 +426,7 @@ prepare(lua_State *L)
     int args;
 
     lua_settop(L, 0);
-    t->co = take_coroutine(L, t->tasks);
+    t->co = spares_take(&t->tasks->spares, L);
     guard_watch(&t->guard, t->co);
     args = push(L, t->owner);
     if (!lua_checkstack(t->co, args + 2))

@@ -16,6 +16,7 @@
 #define POPD_TASK_H
 
 #include "guard.h"
+#include "spares.h"
 #include "tidy.h"
 
 enum task_status { TASK_DONE, TASK_WAITING, TASK_FAILED, TASK_STOPPED };
@@ -31,8 +32,7 @@ struct tasks {
     struct task *running; /* whose code runs now, or NULL */
     struct guards guards; /* its guard counts */
     struct tidy tidy;
-    lua_State *spare[16]; /* coroutines to use again; anchored in the registry */
-    size_t spares;
+    struct spares spares;
     struct task *all;
     size_t count;     /* of all, for specs to see that nothing is left behind */
     uint64_t parties; /* of tasks that are their own; their numbers begin at TASK_ALONE */
