@@ -15,9 +15,6 @@
 
 /* What may come in before a login: some hundred commands, no flood. */
 #define BEFORE_LOGIN_MAX 65536
-/* What a client must take of a reply within write_timeout to go on: some tens
- * of octets a second, so that a trickle holds no lock for ever. */
-#define TAKE_LEAST 4096
 
 static void conn_run(struct conn *c);
 
@@ -363,87 +360,19 @@ on_turn(void *owner)
         conn_run(c);
 }
 
-/* Time */
-
-static double
-sooner(double due, double from, double seconds)
-{
-    return seconds > 0 && (due == 0 || from + seconds < due) ? from + seconds : due;
-}
-
-/* When the client's time is up, as things stand; 0: never. */
-static double
-due(const struct conn *c)
-{
-    const struct conn_limits *limits = &c->host->limits;
-    double at = 0;
-
-    if (c->session.state == SESSION_AUTHORIZATION)
-        at = sooner(at, c->since, limits->login_timeout);
-    else if (!c->task && c->blocked_at == 0)
-        at = sooner(at, c->active, limits->idle_timeout);
-    if (c->shaking_at > 0)
-        at = sooner(at, c->shaking_at, limits->handshake_timeout);
-    if (c->blocked_at > 0)
-        at = sooner(at, c->blocked_at, limits->write_timeout);
-    return at;
-}
-
-static void
-set_alarm(struct conn *c)
-{
-    double at = due(c), now;
-
-    if (at == 0 || (c->alarm.link && c->alarm.due <= at))
-        return; /* it rings too early at most, and is set again then */
-    now = loop_now();
-    alarm_set(&c->alarm, at > now ? at - now : 0);
-}
-
-static void
-on_alarm(void *owner)
-{
-    struct conn *c = owner;
-    double at = due(c);
-
-    if (at == 0 || at > loop_now() + 1e-6) {
-        set_alarm(c);
-        return;
-    }
-    if (c->shaking_at > 0)
-        conn_log(c, LOG_WARNING, "a TLS handshake failed", "reason", "it took too long");
-    conn_gone(c, c->blocked_at > 0                           ? "the client does not take its reply"
-                 : c->shaking_at > 0                         ? "no TLS handshake in time"
-                 : c->session.state == SESSION_AUTHORIZATION ? "no login in time"
-                                                             : "idle");
-}
-
-/* The client must read.  What it took since the last look counts if it is not
- * a trickle. */
-static void
-note_blocked(struct conn *c)
-{
-    if (!c->stuck)
-        return;
-    if (c->blocked_at > 0 && c->stream.bytes_out - c->blocked_mark < TAKE_LEAST)
-        return;
-    c->blocked_at = loop_now();
-    c->blocked_mark = c->stream.bytes_out;
-}
-
 static void
 watch(struct conn *c)
 {
     bool reads = wants_input(c);
     bool writes = c->stuck || (secure_shakes(c) && tls_wants_write(c->stream.tls));
 
-    note_blocked(c);
+    time_note_blocked(c);
     watch_for(c, (reads ? EV_READ : 0) | (writes ? EV_WRITE : 0));
     if (reads)
         linebuf_rest(&c->in);
     if (reads && !secure_shakes(c) && stream_has_more(&c->stream))
         conn_wake(c);
-    set_alarm(c);
+    time_watch(c);
 }
 
 /* Life */
@@ -612,7 +541,7 @@ conn_new(struct conn_host *host, lua_Integer id, int fd, const struct net_addres
     linebuf_init(&c->in, host->limits.line_limit);
     ev_io_init(&c->io, on_io, fd, EV_READ);
     c->io.data = c;
-    alarm_init(&c->alarm, host->loop, on_alarm, c);
+    alarm_init(&c->alarm, host->loop, time_is_up, c);
     if (!c->mock)
         conn_wake(c);
     return c;

@@ -180,6 +180,13 @@ void secure_begin(struct conn *c, bool (*then)(struct conn *));
 bool secure_stls(struct conn *c); /* next: the reply to STLS leaves, then TLS */
 bool secure_shakes(const struct conn *c);
 
+/* time.c: the alarm is set for when the client's time is up, as things stand; then time_is_up
+ * rings.  The client must read: what it took since the last look counts if it is not a
+ * trickle. */
+void time_watch(struct conn *c);
+void time_is_up(void *conn);
+void time_note_blocked(struct conn *c);
+
 /* send.c */
 bool send_pieces(struct conn *c); /* next: pieces of the source, until it ends */
 
