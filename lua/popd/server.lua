@@ -2,11 +2,10 @@
 -- @module popd.server
 local backend = require("popd.backend")
 local core = require("popd.core")
-local forms = require("popd.forms")
 local listen = require("popd.listen")
 local options = require("popd.options")
-local sasl = require("popd.sasl")
 local tls = require("popd.tls")
+local told = require("popd.told")
 
 local server = {}
 
@@ -26,98 +25,6 @@ local function get(self, level)
       error(("the server%s is destroyed"):format(p and " '" .. p.name .. "'" or ""), (level or 2) + 1)
    end
    return p
-end
-
--- What the core is told -----------------------------------------------------
-
-local function capa_lines(o)
-   local lines = {}
-   if o.expire ~= false then
-      lines[#lines + 1] = "EXPIRE " .. o.expire
-   end
-   if o.login_delay then
-      lines[#lines + 1] = ("LOGIN-DELAY %d"):format(math.ceil(o.login_delay))
-   end
-   for _, command in pairs(o.commands or {}) do
-      if type(command) == "table" and command.capa then
-         lines[#lines + 1] = command.capa
-      end
-   end
-   table.sort(lines)
-   return lines[1] and table.concat(lines, "\n") .. "\n" or nil
-end
-
-local function keywords(o, wanted)
-   local list = {}
-   for keyword, command in pairs(o.commands or {}) do
-      if core.verb(keyword) and (command == false) == wanted then
-         list[#list + 1] = keyword
-      end
-   end
-   return list
-end
-
-local function has_own(o)
-   for keyword, command in pairs(o.commands or {}) do
-      if command and not core.verb(keyword) then
-         return true
-      end
-   end
-   return false
-end
-
-local function offers_apop(o)
-   local auth = forms.auth(o.auth)
-   return auth ~= nil and auth.lookup ~= nil and (auth.secrets or "plain") == "plain"
-      and (o.commands or {}).APOP ~= false
-end
-
--- A password that comes as it is can be checked.  Without auth nobody may enter,
--- and is told so by USER and PASS.
-local function serves_passwords(o)
-   local auth = forms.auth(o.auth)
-   return auth == nil or auth.verify ~= nil or auth.lookup ~= nil
-end
-
--- The commands that are switched off, or that nothing could serve.
-local function verbs_off(o)
-   local off = keywords(o, true)
-   if type(o.storage) == "table" and o.storage.uidl == false then
-      off[#off + 1] = "UIDL"
-   end
-   for _, keyword in ipairs(serves_passwords(o) and {} or { "USER", "PASS" }) do
-      if not (o.commands or {})[keyword] then
-         off[#off + 1] = keyword
-      end
-   end
-   return off
-end
-
--- What AUTH takes: { name, plain, tls, cert }, one each.
-local function mechanisms(o)
-   return (o.commands or {}).AUTH ~= false and sasl.offered(forms.auth(o.auth)) or {}
-end
-
--- Everything that the core decides without asking, from the options as they are.
-local function tell_core(p)
-   local o, on = p.options, p.options.on or {}
-   local told = {}
-   for name, value in pairs(o) do
-      told[name] = value
-   end
-   told.off = verbs_off(o)
-   told.own = keywords(o, false)
-   told.commands = has_own(o)
-   told.capa = capa_lines(o)
-   told.apop = offers_apop(o)
-   told.mechanisms = mechanisms(o)
-   p.secrets = type(o.auth) == "table" and o.auth.secrets or nil
-   told.plain = o.plain_login
-   for _, name in ipairs { "connect", "capa", "retrieved", "quit", "disconnect" } do
-      told["on_" .. name] = on[name] ~= nil
-   end
-   told.tell_empty = p.ending
-   p.core:set(told)
 end
 
 -- TLS -----------------------------------------------------------------------
@@ -276,7 +183,7 @@ function server.new(name, values)
    end
    p.changed = function()
       if not p.destroyed then
-         tell_core(p)
+         told.tell(p)
       end
    end
    private[self] = p
@@ -286,7 +193,7 @@ function server.new(name, values)
    end
    p.port = p.options.port
    p.core = core.server_new(backend.steps(p))
-   tell_core(p)
+   told.tell(p)
    servers[p.name] = self
    open_servers = open_servers + 1
    return self
@@ -415,7 +322,7 @@ function Server:destroy(mode)
    end
    close_all(p)
    p.ending, p.state = true, "exiting"
-   tell_core(p)
+   told.tell(p)
    if mode == "kill" then
       p.core:close_all()
       p.destroyed = true
@@ -477,7 +384,7 @@ local function write(p, values)
    if values.port ~= nil and p.state == "down" then
       p.port = values.port
    end
-   tell_core(p)
+   told.tell(p)
 end
 
 --- An option's value.
