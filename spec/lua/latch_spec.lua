@@ -98,7 +98,7 @@ describe("core.later", function()
    it("runs a function with its arguments, which may wait", function()
       local got
       core.later(0.001, function(...)
-         popd.sleep(0.001)
+         client.turn()
          got = { ... }
       end, 1, nil, 3)
       client.wait_for("the function", function() return got end)

@@ -1,7 +1,6 @@
 -- popd.mbox's own deliveries: what a message looks like in the file, and what a
 -- failure leaves.
 local client = require("support.client")
-local core = require("popd.core")
 local files = require("spec.support.files")
 local fs = require("popd.fs")
 local handles = require("support.handles")
@@ -360,7 +359,7 @@ describe("popd.mbox's deliver", function()
          end)
          popd.spawn(function()
             while not result do
-               core.sleep(0)
+               client.turn()
                turns = turns + 1
             end
          end)

@@ -66,7 +66,7 @@ describe("popd.mock", function()
          it("lets a callback wait", function()
             within(function()
                local c <close> = login { auth = auth, storage = memory.new { joe = { function()
-                  popd.sleep(0.001)
+                  client.turn()
                end } } }
                assert.same({}, select(2, c:send("RETR 1")))
             end)
@@ -76,7 +76,7 @@ describe("popd.mock", function()
             within(function()
                local s = store.new({ message }, { unlock = false })
                s.storage.unlock = function()
-                  popd.sleep(0.001)
+                  client.turn()
                   s.held, s.unlocks = s.held - 1, s.unlocks + 1
                end
                local c = login { auth = auth, storage = s.storage }

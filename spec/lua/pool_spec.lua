@@ -40,7 +40,7 @@ describe("work in threads", function()
       end)
       popd.spawn(function()
          for _ = 1, 5 do
-            popd.sleep(0)
+            client.turn()
             order[#order + 1] = "turn"
          end
       end)

@@ -270,7 +270,7 @@ describe("a callback's time", function()
          auth = { lookup = function(name)
             local word = ask(c, name)
             if name == "late" then
-               popd.sleep(100)
+               client.never()
             end
             return word, name
          end },
@@ -525,7 +525,7 @@ describe("chance", function()
             end,
             function(c, tag)
                local _ = c:send(tag .. "\r\n") and read(c, tag)
-               popd.sleep(0)
+               client.turn()
                read(c, tag)
             end,
             function(c) c:close() end,
@@ -555,7 +555,7 @@ describe("chance", function()
          local function session(number)
             while done < EXCHANGES do
                done = done + 1
-               popd.sleep(0)
+               client.turn()
                local ok, err = pcall(use.run, exchange, tag_of(number), ways[random(#ways)])
                if not ok and tostring(err):find(IN_USE, 1, true) then
                   seen.refused = seen.refused + 1

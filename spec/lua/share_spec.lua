@@ -112,7 +112,7 @@ describe("a mutex", function()
       first:wait()
       peer.task(function()
          open()
-         popd.sleep(0)
+         client.turn()
          second.job:cancel()
       end)
       holder:wait()
@@ -244,7 +244,7 @@ describe("a pool", function()
          if result == "raise" then
             error("open raised")
          elseif result == "wait" then
-            popd.sleep(1000)
+            client.never()
          end
          return table.unpack(result, 1, 2)
       end }
@@ -267,7 +267,7 @@ describe("a pool", function()
       peer.settle()
       peer.task(function()
          open()
-         popd.sleep(0)
+         client.turn()
          first.job:cancel()
       end)
       holder:wait()
@@ -307,7 +307,7 @@ describe("a pool", function()
       local user = peer.task(pool.with, pool, wait)
       peer.settle()
       assert.equal(2, pool:with(number_of))
-      local more = { peer.task(pool.with, pool, function() popd.sleep(1000) end), peer.task(pool.with, pool,
+      local more = { peer.task(pool.with, pool, function() client.never() end), peer.task(pool.with, pool,
          number_of) }
       peer.settle()
       pool:close()

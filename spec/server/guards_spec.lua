@@ -88,7 +88,7 @@ describe("a login that fails behind its lock", function()
 
    for what, changes in pairs {
       ["scan loops"] = { scan = once(forever, function() return { 17 } end) },
-      ["stat waits too long"] = { stat = once(function() popd.sleep(100) end, one) },
+      ["stat waits too long"] = { stat = once(function() client.never() end, one) },
       ["stat loops in pcall"] = { stat = once(function() while true do pcall(forever) end end, one) },
    } do
       it("ends, and gives the lock back where " .. what, function()
@@ -122,9 +122,9 @@ describe("a login that fails behind its lock", function()
    it("lets unlock wait although the login's time is up", function()
       local s
       s = serve {
-         stat = function() popd.sleep(100) end,
+         stat = function() client.never() end,
          unlock = function()
-            popd.sleep(0.01)
+            client.turn()
             s.held, s.unlocks = false, s.unlocks + 1
          end,
       }
@@ -189,7 +189,7 @@ describe("a guard", function()
       local closed = false
       popd.spawn(function()
          local guard <close> = setmetatable({}, { __close = function()
-            popd.sleep(0.001)
+            client.turn()
             closed = true
          end })
          error("x" .. tostring(guard ~= nil))
@@ -234,7 +234,7 @@ describe("a guard", function()
          local ok = pcall(function()
             local wait = coroutine.wrap(function()
                while true do
-                  popd.sleep(0)
+                  client.turn()
                   coroutine.yield(true)
                end
             end)
@@ -261,7 +261,7 @@ describe("cancelling", function()
       local jobs, cancelled = {}, 0
       for i = 1, 20000 do
          jobs[i] = popd.spawn(function()
-            if not pcall(popd.sleep, 1000) then
+            if not pcall(client.never) then
                cancelled = cancelled + 1
             end
             if jobs[i + 1] then
@@ -279,7 +279,7 @@ describe("cancelling", function()
       local job, waited
       job = popd.spawn(function()
          job:cancel()
-         waited = pcall(popd.sleep, 1000)
+         waited = pcall(client.never)
       end)
       client.drain()
       assert.is_false(waited)

@@ -1,7 +1,6 @@
 local client = require("support.client")
 local faults = require("popd.faults")
 local files = require("support.files")
-local popd = require("popd")
 local store = require("support.store")
 
 local dir
@@ -83,17 +82,17 @@ local kinds = {
    ["function that waits"] = function(text)
       local pull = source(pieces(text, 100000))
       return function()
-         popd.sleep(0.001)
+         client.turn()
          return pull()
       end
    end,
    ["object"] = function(text) return object(pieces(text, 1000)) end,
    ["object with close"] = function(text) return object(pieces(text, 1000), function() end) end,
    ["object that waits"] = function(text)
-      local o = object(pieces(text, 100000), function() popd.sleep(0.001) end)
+      local o = object(pieces(text, 100000), function() client.turn() end)
       local read = o.read
       function o.read()
-         popd.sleep(0.001)
+         client.turn()
          return read()
       end
       return o
@@ -296,7 +295,7 @@ describe("a handle that fails", function()
       ["a function that raises at once"] = function() return function() error("kaboom") end end,
       ["a function that waits and raises"] = function()
          return function()
-            popd.sleep(0)
+            client.turn()
             error("kaboom")
          end
       end,
@@ -450,7 +449,7 @@ describe("LuaSocket's smtp.message", function()
       local c = begin(function()
          local n = 0
          return smtp.message { headers = { subject = "waits" }, body = function()
-            popd.sleep(0.001)
+            client.turn()
             n = n + 1
             return n <= 20 and ("line %d\r\n"):format(n) or nil
          end }

@@ -128,7 +128,7 @@ describe("hooks", function()
       end)
 
       it(name .. " may wait", function()
-         assert.truthy(attempt(function() popd.sleep(0.005) end):find("^%+OK"))
+         assert.truthy(attempt(function() client.turn() end):find("^%+OK"))
       end)
 
       for what, f in pairs {
@@ -162,7 +162,7 @@ describe("hooks", function()
 
       it(name .. " may wait", function()
          local done
-         local server = store.server({ "a" }, { on = { [name] = function() popd.sleep(0.005) done = true end } })
+         local server = store.server({ "a" }, { on = { [name] = function() client.turn() done = true end } })
          local c = client.login(server)
          assert.truthy(c:command("CAPA"):find("^%+OK"))
          c:fetch("RETR 1")
@@ -279,7 +279,7 @@ describe("a command of the site's", function()
    end)
 
    it("may wait", function()
-      local c = begin(function() popd.sleep(0.005) return "slept" end)
+      local c = begin(function() client.turn() return "slept" end)
       c:send("XCOUNT\r\nNOOP\r\n")
       assert.equal("+OK slept", c:line())
       assert.equal("+OK", c:line())

@@ -79,7 +79,7 @@ local ways = {
       local parts = {}
       while true do
          parts[#parts + 1] = ("x"):rep(65536)
-         popd.sleep(0)
+         client.turn()
       end
    end,
 }

@@ -14,21 +14,26 @@ local function resident()
    return tonumber(file:read("a"):match("^%%d+ (%%d+)")) * 4096
 end
 local CROWD, what, most = 20, %s, nil
-local made = 0
+local latch, made, measured = require("popd.core").latch, {}, require("popd.core").latch()
 for _ = 1, CROWD do
    popd.spawn(function()
       local kept = {}
       for i = 1, 20000 do
          kept[i] = { i }
       end
-      made = made + 1
-      repeat popd.sleep(0.01) until made == CROWD
+      local all = latch()
+      made[#made + 1] = all
+      for _, one in ipairs(made[CROWD] and made or {}) do
+         one:fire()
+      end
+      all:wait()
       most = most or what()
+      measured:fire()
       kept[1] = nil
    end)
 end
 popd.spawn(function()
-   repeat popd.sleep(0.01) until most
+   measured:wait()
    local stop = os.time() + 20
    repeat
       popd.sleep(0.05)

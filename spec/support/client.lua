@@ -47,6 +47,16 @@ function client.gate()
    return function() latch:wait() end, function() latch:fire() end
 end
 
+--- A callback waits, for no longer than the others need for their turn.
+function client.turn()
+   return popd.sleep(0)
+end
+
+--- A callback waits for what never comes: until something breaks that off.
+function client.never()
+   return core.latch():wait()
+end
+
 -- Servers -------------------------------------------------------------------
 
 local function take_log()
