@@ -31,14 +31,20 @@ local function start(name, ...)
       table.concat(words, " "), files.quote(dir), name)
    local self = { pipe = assert(io.popen(line)) }
    self.pid = self.pipe:read("l")
-   started[#started + 1] = self
+   started[self] = true
    return self, self.pipe
 end
 
+-- Waits for its end, and tells it as `pipe:close` does.
+local function ended(self)
+   started[self] = nil
+   return self.pipe:close()
+end
+
 local function stop_all()
-   for _, one in ipairs(started) do
+   for one in pairs(started) do
       os.execute(("kill -9 %s 2>/dev/null"):format(one.pid))
-      one.pipe:close()
+      ended(one)
    end
 end
 
@@ -80,7 +86,7 @@ local function check(what, good, told)
 end
 
 local function round(port, time, round_seed)
-   local _, pipe = start("clients", port, time, clients, round_seed)
+   local self, pipe = start("clients", port, time, clients, round_seed)
    local last
    for line in pipe:lines() do
       if not line:find("^ended ") then
@@ -88,7 +94,9 @@ local function round(port, time, round_seed)
       end
       last = line
    end
-   return parse(assert(last and last:match("^ended .*"), "the clients ended early: see " .. dir .. "/clients.log"))
+   local _, how, code = ended(self)
+   return parse(assert(last and last:match("^ended .*"),
+      ("the clients ended early, by %s %d: see %s/clients.log"):format(how, code, dir)))
 end
 
 local function compare(before, after)

@@ -264,19 +264,20 @@ function Client:bulk(n)
    return table.concat(parts)
 end
 
---- What stands before the lone dot, dots unstuffed, as one text.
+--- What stands before the lone dot, dots unstuffed, as one text.  Much is put together once.
 function Client:body()
-   local from = 1
-   local stop = self:want("a lone dot", function(buffer)
-      if buffer:sub(1, 3) == ".\r\n" then
-         return 1
+   local parts = {}
+   self.buffer = "\r\n" .. self.buffer -- the dot may be all
+   local at = self:want("a lone dot", function(buffer)
+      local at = buffer:find("\r\n.\r\n", 1, true)
+      if not at and #buffer > 65536 then
+         parts[#parts + 1] = self:take(#buffer - 1000)
       end
-      local at = buffer:find("\r\n.\r\n", from, true)
-      from = math.max(1, #buffer - 4)
-      return at and at + 2
+      return at
    end)
-   local text = self:take(stop + 2):sub(1, -4)
-   return (("\r\n" .. text):gsub("\r\n%.", "\r\n"):sub(3))
+   parts[#parts + 1] = self:take(at + 1)
+   self:take(3)
+   return (table.concat(parts):gsub("\r\n%.", "\r\n"):sub(3))
 end
 
 --- The same as an array of lines.
