@@ -1,7 +1,6 @@
 -- Lua's collector has much to look at where many clients rest, and takes short steps all the same.
 local files = require("support.files")
 local process = require("support.process")
-local socket = require("socket")
 local turns = require("support.turns")
 
 local CLIENTS = 4000
@@ -9,7 +8,7 @@ local MOST = 2 -- milliseconds of CPU in one turn
 local ROUNDS = 4
 
 describe("the program with four thousand clients at rest", function()
-   local root, server, crowd
+   local root, server, crowd, heard
 
    before_each(function()
       root = files.new_dir()
@@ -19,10 +18,13 @@ describe("the program with four thousand clients at rest", function()
       if crowd then
          crowd:close()
       end
+      if heard then
+         heard:close()
+      end
       if server then
          server:stop("KILL")
       end
-      crowd, server = nil, nil
+      crowd, heard, server = nil, nil, nil
       files.remove(root)
    end)
 
@@ -33,11 +35,11 @@ describe("the program with four thousand clients at rest", function()
    -- A crowd that stays until its pipe is closed.
    local function rest()
       local said = root .. "/said"
+      files.run("mkfifo %s", said)
       crowd = assert(io.popen(bench("load", ("--port %d --workload rest --connections %d --count %d >%s"):format(
          server.port, CLIENTS, CLIENTS, said)), "w"))
-      repeat
-         socket.sleep(0.02) -- another process: there is nothing to wait on but its file
-      until files.text(said):find("^ready") or not io.open("/proc/" .. server.pid)
+      heard = assert(io.open(said))
+      assert.equal("ready", heard:read("l"))
    end
 
    -- One session after the other, each with garbage of its own: the longest turn.
