@@ -50,7 +50,13 @@ describe("the program with four thousand clients at rest", function()
       return turns.longest(root .. "/turns")
    end
 
-   local library = turns.library(files.new_dir())
+   local built = files.new_dir()
+   local library = turns.library(built)
+
+   teardown(function()
+      files.remove(built)
+   end)
+
    it("keeps nobody waiting for more than two milliseconds", library and function()
       files.run(bench("mailbox", ("maildir rest %d %s/mail >/dev/null"):format(CLIENTS + 1, root)))
       server = process.start({ "bench/site.lua", root .. "/mail", "0" },
