@@ -6,21 +6,7 @@ local popd = require("popd")
 local store = require("support.store")
 local tls = require("support.tls")
 
-local pki
-
-local function start()
-   pki = tls.new_pki()
-   pki:make("server")
-   pki:make("other")
-end
-
-local function stop()
-   pki:remove()
-end
-
-local function serve(...)
-   return pki:serve(...)
-end
+local pki = tls.pki_of_blocks()
 
 local function implicit(...)
    return (pki:implicit(...))
@@ -28,7 +14,7 @@ end
 
 describe("a certificate or key", function()
    lazy_setup(function()
-      start()
+      pki.start()
       pki:make("old", { expired = true })
       files.put(pki:path("text.pem"), "this is no certificate\n")
       files.put(pki:path("empty.pem"), "")
@@ -42,7 +28,7 @@ describe("a certificate or key", function()
       files.run("mkfifo %s", pki:path("pipe"))
       files.put(pki:path("large.pem"), ("x"):rep(1100000))
    end)
-   lazy_teardown(stop)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    local cases = {
@@ -79,7 +65,7 @@ describe("a certificate or key", function()
 
    it("of a further listener or of an SNI name is checked alike", function()
       local bad = { cert = pki:path("text.pem"), key = pki:path("server.key") }
-      local server = serve()
+      local server = pki:serve()
       local ok, why = pcall(server.listen, server, { port = 0, tls = bad })
       assert.is_false(ok)
       assert.truthy(why:find("text.pem", 1, true))
@@ -102,7 +88,7 @@ describe("a certificate or key", function()
 
    it("that everybody may read is told of", function()
       files.run("chmod 644 %s", pki:path("server.key"))
-      serve()
+      pki:serve()
       files.run("chmod 600 %s", pki:path("server.key"))
       assert.equal(1, #client.logged("warning.*private key can be read by everybody.*server.key"))
    end)
@@ -120,8 +106,8 @@ end)
 describe("new certificates", function()
    local pair
 
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    before_each(function()
       pair = { cert = pki:path("now.pem"), key = pki:path("now.key") }
    end)
@@ -218,7 +204,7 @@ describe("new certificates", function()
    end)
 
    it("cannot go while the server is up; where there are none false is fine", function()
-      local server = serve()
+      local server = pki:serve()
       local ok, why = pcall(function() server:configure { tls = false } end)
       assert.is_false(ok)
       assert.truthy(why:find("tls_certificates_spec.*take it down first"), why)
@@ -245,8 +231,8 @@ describe("new certificates", function()
 end)
 
 describe("tickets", function()
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    -- A session by openssl, which keeps its ticket in a file: how it began.
@@ -347,14 +333,14 @@ end)
 
 describe("a client's certificate", function()
    lazy_setup(function()
-      start()
+      pki.start()
       pki:make("joe", { names = "email:joe@example.org,DNS:joe.example.org,email:j@example.org,IP:192.0.2.1" })
       pki:make("bare", { subject = "/O=nobody" })
       files.run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=joe"
          .. " -keyout %s -out %s 2>/dev/null", pki:path("forged.key"), pki:path("forged.pem"))
       pki:make("late", { expired = true })
    end)
-   lazy_teardown(stop)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    local function with(name)
@@ -383,7 +369,7 @@ describe("a client's certificate", function()
    end)
 
    it("may be shown after STLS", function()
-      local server = serve { client_ca = pki:path("ca.pem") }
+      local server = pki:serve { client_ca = pki:path("ca.pem") }
       tls.start(server, with("joe")):login("joe", "secret")
       assert.equal("joe", tls.state(server).tls.client.name)
    end)

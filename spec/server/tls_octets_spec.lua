@@ -4,21 +4,7 @@ local files = require("support.files")
 local store = require("support.store")
 local tls = require("support.tls")
 
-local pki
-
-local function start()
-   pki = tls.new_pki()
-   pki:make("server")
-   pki:make("other")
-end
-
-local function stop()
-   pki:remove()
-end
-
-local function serve(...)
-   return pki:serve(...)
-end
+local pki = tls.pki_of_blocks()
 
 local function implicit(...)
    return (pki:implicit(...))
@@ -27,8 +13,8 @@ end
 describe("octets over TLS", function()
    local helper = assert(package.searchpath("support.tls", package.path)):gsub("tls%.lua$", "tls_talk.py")
 
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    -- 20 MB in which no part is like another.
@@ -112,7 +98,7 @@ describe("octets over TLS", function()
    end
 
    it("are answered behind a client's close_notify, but for a command that it cut", function()
-      local server, s = serve({ mode = "implicit" }, nil, { "a", "b" })
+      local server, s = pki:serve({ mode = "implicit" }, nil, { "a", "b" })
       local replies, said = talk(server, "whole", "USER joe\r\nPASS secret\r\nSTAT\r\nDELE 1\r\nQUIT")
       assert.truthy(replies:find("+OK 2 6\r\n+OK", 1, true), replies)
       assert.is_nil(replies:find("bye", 1, true))
@@ -121,7 +107,7 @@ describe("octets over TLS", function()
    end)
 
    it("are answered behind a bare FIN, but for a command that it cut", function()
-      local server, s = serve({ mode = "implicit" }, nil, { "a", "b" })
+      local server, s = pki:serve({ mode = "implicit" }, nil, { "a", "b" })
       local c = tls.connect(server)
       c:send("USER joe\r\nPASS secret\r\nSTAT\r\nDELE 1\r\nQUIT")
       tls.cut(c)
@@ -132,7 +118,7 @@ describe("octets over TLS", function()
    end)
 
    it("of QUIT are answered behind a bare FIN", function()
-      local server, s = serve({ mode = "implicit" }, nil, { "a", "b" })
+      local server, s = pki:serve({ mode = "implicit" }, nil, { "a", "b" })
       local c = tls.connect(server)
       c:send("USER joe\r\nPASS secret\r\nDELE 1\r\nQUIT\r\n")
       tls.cut(c)

@@ -5,29 +5,15 @@ local popd = require("popd")
 local store = require("support.store")
 local tls = require("support.tls")
 
-local pki
-
-local function start()
-   pki = tls.new_pki()
-   pki:make("server")
-   pki:make("other")
-end
-
-local function stop()
-   pki:remove()
-end
-
-local function serve(...)
-   return pki:serve(...)
-end
+local pki = tls.pki_of_blocks()
 
 local function implicit(...)
    return (pki:implicit(...))
 end
 
 describe("implicit TLS", function()
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    it("greets within it and serves a session", function()
@@ -122,12 +108,12 @@ describe("implicit TLS", function()
 end)
 
 describe("STLS", function()
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    it("is offered, then makes the connection a TLS one", function()
-      local server = serve()
+      local server = pki:serve()
       local c = client.connect(server)
       assert.is_true(tls.capabilities(c).STLS)
       assert.is_false(tls.state(server).tls)
@@ -145,26 +131,26 @@ describe("STLS", function()
    end)
 
    it("a second time is refused", function()
-      local c = tls.start((serve()))
+      local c = tls.start((pki:serve()))
       assert.truthy(c:command("STLS"):find("^%-ERR"))
       c:login("joe", "secret")
    end)
 
    it("in TRANSACTION is refused", function()
-      local c = client.login((serve()))
+      local c = client.login((pki:serve()))
       assert.is_nil(tls.capabilities(c).STLS)
       assert.truthy(c:command("STLS"):find("^%-ERR"))
       assert.equal("+OK 1 3", c:command("STAT"))
    end)
 
    it("with an argument is refused", function()
-      local c = client.connect((serve()))
+      local c = client.connect((pki:serve()))
       assert.truthy(c:command("STLS now"):find("^%-ERR"))
       c:login("joe", "secret")
    end)
 
    it("drops what came behind it in the clear, and logs so", function()
-      local server, s = serve()
+      local server, s = pki:serve()
       local c = client.connect(server)
       local behind = "USER joe\r\nPASS secret\r\nDELE 1\r\n"
       c:send("STLS\r\n" .. behind)
@@ -179,7 +165,7 @@ describe("STLS", function()
 
    it("drops a part of a line behind it, also of one that is too long", function()
       for _, part in ipairs { "PA", ("x"):rep(300) } do
-         local c = client.connect((serve()))
+         local c = client.connect((pki:serve()))
          c:send("STLS\r\n" .. part)
          assert.truthy(c:line():find("^%+OK"))
          tls.secure(c)
@@ -190,7 +176,7 @@ describe("STLS", function()
    end)
 
    it("never runs what comes in the clear in the next segment", function()
-      local server, s = serve()
+      local server, s = pki:serve()
       local c = client.connect(server)
       assert.truthy(c:command("STLS"):find("^%+OK"))
       c:send("USER joe\r\nPASS secret\r\n")
@@ -201,7 +187,7 @@ describe("STLS", function()
    end)
 
    it("makes the login begin anew", function()
-      local c = client.connect((serve()))
+      local c = client.connect((pki:serve()))
       c:command("USER joe")
       tls.stls(c)
       assert.truthy(c:command("PASS secret"):find("^%-ERR"))
@@ -209,7 +195,7 @@ describe("STLS", function()
    end)
 
    it("keeps the stamp of APOP", function()
-      local c, greeting = client.connect((serve()))
+      local c, greeting = client.connect((pki:serve()))
       tls.stls(c)
       local digest = core.digest("MD5", greeting:match("<.*>") .. "secret")
       local hex = digest:gsub(".", function(octet) return ("%02x"):format(octet:byte()) end)
@@ -217,7 +203,7 @@ describe("STLS", function()
    end)
 
    it("opens the way for passwords where plain ones are refused", function()
-      local server = serve(nil, { proxy = { "127.0.0.1" } })
+      local server = pki:serve(nil, { proxy = { "127.0.0.1" } })
       local c = client.open(server):send("PROXY TCP4 192.0.2.7 198.51.100.1 4711 110\r\n")
       c:line()
       assert.is_nil(tls.capabilities(c).USER)
@@ -230,7 +216,7 @@ describe("STLS", function()
    end)
 
    it('opens it from everywhere where plain_login = "tls"', function()
-      local c = client.connect((serve(nil, { plain_login = "tls" })))
+      local c = client.connect((pki:serve(nil, { plain_login = "tls" })))
       assert.truthy(c:command("USER joe"):find("^%-ERR"))
       tls.stls(c)
       c:login("joe", "secret")
@@ -238,12 +224,12 @@ describe("STLS", function()
 end)
 
 describe("where TLS is served:", function()
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    it("a further listener takes the server's certificate, or none, or its own", function()
-      local server = serve()
+      local server = pki:serve()
       local secure = server:listen { port = 0, tls = "implicit" }
       local plain = server:listen { port = 0, tls = false }
       local own = server:listen { port = 0, tls = pki:pair("other") }
@@ -321,12 +307,12 @@ end)
 
 describe("SNI", function()
    lazy_setup(function()
-      start()
+      pki.start()
       for _, name in ipairs { "exact", "wild" } do
          pki:make(name)
       end
    end)
-   lazy_teardown(stop)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    local cases = {
@@ -354,8 +340,8 @@ describe("SNI", function()
 end)
 
 describe("what is negotiated:", function()
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    it("ALPN pop3, where the client offers it", function()
@@ -419,8 +405,8 @@ describe("what is negotiated:", function()
 end)
 
 describe("a handshake that fails", function()
-   lazy_setup(start)
-   lazy_teardown(stop)
+   lazy_setup(pki.start)
+   lazy_teardown(pki.stop)
    after_each(client.finish)
 
    local function weak(protocol)
@@ -483,7 +469,7 @@ describe("a handshake that fails", function()
    end
 
    it("after STLS ends the connection alike", function()
-      local server = serve()
+      local server = pki:serve()
       local c = client.connect(server)
       assert.is_nil((tls.stls(c, weak("tlsv1_1"))))
       assert.truthy(tls.failure():find("no version of TLS", 1, true))

@@ -19,11 +19,30 @@ local KINDS = { ec = "ec -pkeyopt ec_paramgen_curve:P-256", rsa = "rsa:2048" }
 local Pki = {}
 Pki.__index = Pki
 
---- A directory with an authority, "ca"; `remove` it after.
-function tls.new_pki()
-   local self = setmetatable({ dir = files.new_dir() }, Pki)
+function Pki:begin()
+   self.dir = files.new_dir()
    files.run("openssl req -x509 -newkey " .. KINDS.ec .. " -nodes -days 30 -subj /CN=ca"
       .. " -keyout %s -out %s 2>/dev/null", self:path("ca.key"), self:path("ca.pem"))
+   return self
+end
+
+--- A directory with an authority, "ca"; `remove` it after.
+function tls.new_pki()
+   return setmetatable({}, Pki):begin()
+end
+
+--- For blocks that each have such a one, with "server" and "other": `start` and `stop` are for
+-- lazy_setup and lazy_teardown.
+function tls.pki_of_blocks()
+   local self = setmetatable({}, Pki)
+   function self.start()
+      self:begin()
+      self:make("server")
+      self:make("other")
+   end
+   function self.stop()
+      self:remove()
+   end
    return self
 end
 
