@@ -217,7 +217,7 @@ local workloads = {
    {
       name = "rest", what = "clients at rest, logged in", load = "rest", users = 10000, mail = "rest", fresh = true,
       unit = "KiB of memory each", turn = turn_of_memory, servers = MOST, at = { dovecot = FEW, tcllib = FEW },
-      quick = { users = 2000 },
+      quick = { users = 5000 },
       goals = { { of = "itself", most = 2.5 }, { of = "total", clients = 10000, most = 30 } },
    },
    {
