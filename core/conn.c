@@ -143,10 +143,11 @@ read_proxy(struct conn *c)
     return true;
 }
 
-/* next: everything was said. */
+/* next: everything was said.  The last reply waits for the end, to leave with it. */
 static bool
 finish(struct conn *c)
 {
+    c->stream.ends = true;
     if (!conn_flush(c))
         return false;
     if (c->gone)

@@ -78,8 +78,10 @@ stream_read(struct stream *s, void *bytes, size_t n, size_t *got)
 enum stream_status
 stream_write(struct stream *s, const void *bytes, size_t n, bool more, size_t *put)
 {
-    enum stream_status status =
-        s->tls ? tls_write(s->tls, bytes, n, more, put) : write_plain(s, bytes, n, more, put);
+    enum stream_status status;
+
+    more = more || s->ends;
+    status = s->tls ? tls_write(s->tls, bytes, n, more, put) : write_plain(s, bytes, n, more, put);
 
     s->bytes_out += *put;
     return status;

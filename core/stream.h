@@ -22,6 +22,7 @@ struct tls;
 
 struct stream {
     int fd;                       /* ours; -1: closed */
+    bool ends;                    /* the caller's: stream_finish follows on what is written at once */
     struct tls *tls;              /* ours; NULL: plain */
     uint64_t bytes_in, bytes_out; /* as they are without TLS */
 };
@@ -52,9 +53,10 @@ bool stream_has_more(const struct stream *s);
  * before it sends the rest, 40 ms each time if the system takes its time. */
 void stream_hurry(struct stream *s);
 
-/* Tells the other side that no more comes, and takes away what it sent but
- * nobody read: a close with unread input would reset the connection and could
- * destroy the last reply on its way. */
+/* Tells the other side that no more comes: in one packet with what was written since
+ * `ends` was set, or with TLS's closing alert behind that.  And takes away what it
+ * sent but nobody read: a close with unread input would reset the connection and
+ * could destroy the last reply on its way. */
 void stream_finish(struct stream *s);
 
 #endif

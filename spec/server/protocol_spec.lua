@@ -1,4 +1,7 @@
+local beside = require("support.beside")
 local client = require("support.client")
+local files = require("support.files")
+local process = require("support.process")
 local store = require("support.store")
 
 local ONE = "Subject: one\n\nfirst\n"          -- 14 + 2 + 7 = 23 octets
@@ -134,6 +137,30 @@ describe("a session", function()
       local c = begin()
       assert.equal("+OK", status(c:command("QUIT")))
       assert.same({ true, "" }, { c:closed() })
+   end)
+
+   -- TCP_INFO's segments in: of the greeting's connection and, at its end, of what QUIT made of it.
+   local PACKETS = [[
+import socket, struct, sys
+def packets():
+    return struct.unpack_from("=I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200), 140)[0]
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.recv(1000)
+before = packets()
+s.sendall(b"QUIT\r\n")
+while s.recv(1000):
+    pass
+print(packets() - before)
+]]
+
+   it("answers QUIT and ends in one packet, beside the one that acknowledges it", function()
+      if not process.has("python3") then
+         return pending("python3 is not installed")
+      end
+      local dir = files.new_dir()
+      local _, text = beside.run({ "python3", "-c", PACKETS, store.server({}):cget("port") }, dir)
+      files.remove(dir)
+      assert.truthy(text == "2\n" or text == "1\n", text)
    end)
 
    describe("PASS", function()
