@@ -308,7 +308,9 @@ call_open(lua_State *L)
     struct conn *c = lua_touserdata(L, 1);
     struct maillist_file file;
 
-    step_push(L, c, "place");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
+    lua_getfield(L, -1, "place");
+    view_push_private(L, c);
     lua_call(L, 1 + push_message(L, c), 2);
     if (maillist_open_file(L, -2, c->session.number, -1, c->host->dirs, &file) && file.fd >= 0)
         c->source = source_of_file(file.fd, file.octets);

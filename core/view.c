@@ -36,6 +36,14 @@ view_push(lua_State *L, struct conn *c)
 }
 
 void
+view_push_private(lua_State *L, struct conn *c)
+{
+    view_push(L, c);
+    lua_getiuservalue(L, -1, VALUE_STATE);
+    lua_remove(L, -2);
+}
+
+void
 view_close(lua_State *L, struct conn *c)
 {
     struct view *v;

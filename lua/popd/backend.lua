@@ -284,8 +284,7 @@ function backend.steps(site)
 
    -- Where the core finds the message by itself, it does not ask for it.  This is no task: of a storage's table that
    -- is no plain one a script could run here.
-   function steps.place(conn, _, lines)
-      local st = core.conn_private(conn)
+   function steps.place(st, _, lines)
       local storage = st.storage
       if getmetatable(storage) ~= nil or lines and storage.top then
          return nil
