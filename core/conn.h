@@ -207,7 +207,7 @@ const char *steps_name(const struct conn *c); /* of the step under way or done l
 void view_open(lua_State *L);
 void view_push(lua_State *L, struct conn *c);
 void view_push_private(lua_State *L, struct conn *c); /* popd.backend's table */
-void view_push_state(lua_State *L, struct conn *c); /* conn_state's table */
+void view_push_state(lua_State *L, struct conn *c);   /* conn_state's table */
 void view_close(lua_State *L, struct conn *c);
 
 #endif
