@@ -44,7 +44,7 @@ STATIC_openssl = $(SHARED_openssl)
 # The layers; `make layers` proves that nothing calls up.
 PURE  = buf linebuf command texts reply mailname mailnames mailsort mailindex maildrop base64 digest prep sasl host proxyproto dotstuff mboxscan mboxindex session say phases authorize transact
 IO    = slab loop dirs net dial ticket tlsio tlskit tlswords tlssite $(TLS_$(TLS)) stream outq log pool resolve cert terminal filelock
-LUAC  = class memory tidy guard spares task tasklua looplua fault await latch job ward signals copy worker errand offload disk fetch source pair fs fscall mailscan maillist mailread maillearn mailchore crypto saslua secret tlslua sock lookup spool mboxlua
+LUAC  = class memory tidy guard spares task waits tasklua looplua fault await latch job ward signals copy worker errand offload disk fetch source pair fs fscall mailscan maillist mailread maillearn mailchore crypto saslua secret tlslua sock lookup spool mboxlua
 JOINT = listener conn time secure send view steps enter deliver leave settings server sandbox module
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-strict-aliasing $(WARN) $(CFLAGS) $(SAN) \

@@ -1,4 +1,4 @@
-#include "task.h"
+#include "waits.h"
 
 #include "log.h"
 
@@ -6,46 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct task {
-    struct tasks *tasks; /* borrowed */
-    struct task *next_task, **link;
-    lua_State *co; /* anchored in the registry; NULL once given back */
-    struct guard guard;
-    bool exposed;     /* a script has seen its coroutine */
-    bool failed;      /* it ended by an error */
-    bool waiting;     /* a wait of `cancel` is under way */
-    bool refused;     /* its wait was given up, which it is still to be told */
-    struct turn turn; /* goes on after a forced yield */
-    void (*cancel)(void *);
-    int (*finish)(lua_State *, void *); /* makes the wait's results; NULL: they came with it */
-    void *waiter;                       /* cancel's and finish's owner */
-    uint64_t party;
-    task_ended *ended;
-    void *owner;
-    struct task **handle; /* the caller's; NULL: it wants none */
-};
-
 static const char tasks_key;
-static const char wait_token;
 
 static const char *const memory_text = "out of memory";
 static const char *const many_text = "the callback returned too many values";
 static const char *const yielded_text =
     "a callback yielded by itself; to wait it calls popd.sleep and the like";
-static const char *const swallowed_text = "a coroutine of this callback waited, but what resumed it did not "
-                                          "pass that on: it uses a coroutine.resume or "
-                                          "wrap that was taken before popd was loaded; load popd first";
-
-void *
-task_token(void)
-{
-    return (void *)&wait_token;
-}
-
 /* By the registry: lua_getextraspace is the host's.  Reading a light key
  * allocates nothing. */
-static struct tasks *
-find_tasks(lua_State *L)
+struct tasks *
+tasks_find(lua_State *L)
 {
     struct tasks *ts;
 
@@ -90,7 +60,7 @@ tasks_open(struct tasks *ts, struct loop *loop, lua_State *L)
     guards_keep_text(L, memory_text);
     guards_keep_text(L, many_text);
     guards_keep_text(L, yielded_text);
-    guards_keep_text(L, swallowed_text);
+    guards_keep_text(L, task_swallowed);
     ts->L = lua_newthread(L);
     lua_sethook(ts->L, NULL, 0, 0); /* a new thread has its maker's hook */
     tidy_init(&ts->tidy, loop, ts->L, &ts->guards.memory);
@@ -289,7 +259,7 @@ pause_task(struct task *t, int n)
 {
     if (n == 0 && !t->waiting) {
         turn_queue_long(&t->turn, t->tasks->loop); /* it computes */
-    } else if (!t->waiting || lua_touserdata(t->co, -n) != &wait_token) {
+    } else if (!t->waiting || lua_touserdata(t->co, -n) != task_token()) {
         lua_pop(t->co, n);
         task_unwait(t);
         push_text(t->co, yielded_text);
@@ -300,8 +270,8 @@ pause_task(struct task *t, int n)
     return TASK_WAITING;
 }
 
-static enum task_status
-run(struct task *t, int args)
+enum task_status
+task_run(struct task *t, int args)
 {
     struct task *before = set_running(t->tasks, t);
     int results = 0, status;
@@ -319,7 +289,7 @@ run(struct task *t, int args)
     }
     if (status == LUA_OK) {
         lua_pop(t->co, results);
-        push_text(t->co, swallowed_text);
+        push_text(t->co, task_swallowed);
     }
     task_unwait(t);
     return fail(t);
@@ -344,7 +314,7 @@ refuse(struct task *t)
 {
     t->refused = false;
     if (lua_checkstack(t->co, 3) && call_protected(t, push_refusal, "a wait could not be cancelled"))
-        run(t, 2);
+        task_run(t, 2);
 }
 
 static void
@@ -355,7 +325,7 @@ on_turn(void *owner)
     if (t->refused)
         refuse(t);
     else
-        run(t, 0);
+        task_run(t, 0);
 }
 
 void
@@ -393,7 +363,7 @@ trace(lua_State *L)
 static int
 after_base(lua_State *L, int status, lua_KContext context)
 {
-    struct tasks *ts = find_tasks(L);
+    struct tasks *ts = tasks_find(L);
 
     (void)context;
     if (ts->running)
@@ -505,112 +475,13 @@ task_start(struct tasks *ts, const struct task_limits *limits, uint64_t party, t
         return fail_early(t);
     args = (int)lua_tointeger(L, -1);
     lua_pop(L, 1);
-    return run(t, args);
+    return task_run(t, args);
 }
 
 uint64_t
 task_party(const struct tasks *ts)
 {
     return ts->running ? ts->running->party : 0;
-}
-
-struct task *
-task_running(lua_State *L, struct tasks *ts, const char *what)
-{
-    if (!ts->running)
-        luaL_error(L, "popd.%s: there is no callback here that could wait", what);
-    if (!lua_isyieldable(L))
-        luaL_error(
-            L,
-            "popd.%s cannot wait here: inside table.sort, string.gsub, require, a finalizer and other C "
-            "functions Lua cannot be paused; do the waiting before and pass the result in",
-            what);
-    if (ts->running->waiting) { /* its code goes on, so nobody will ever pass that wait's end on */
-        task_unwait(ts->running);
-        luaL_error(L, "%s", swallowed_text);
-    }
-    if (ts->running->guard.why) {
-        guard_note(L, &ts->running->guard);
-        luaL_error(L, "%s", ts->running->guard.why);
-    }
-    return ts->running;
-}
-
-/* What comes down to the waiting function: true and its results, or false and
- * the reason to raise. */
-static int
-after_wait(lua_State *L, int status, lua_KContext context)
-{
-    struct tasks *ts = find_tasks(L);
-    struct task *t = (struct task *)context; /* not looked into before it is known to be there */
-
-    (void)status;
-    if (ts->running != t || t->waiting)
-        return luaL_error(L, "this coroutine belongs to a callback that waits; nobody else may resume it");
-    if (!lua_toboolean(L, 1)) {
-        guard_note(L, &t->guard);
-        lua_settop(L, 2);
-        luaL_where(L, 1);
-        lua_insert(L, -2);
-        if (lua_type(L, -1) == LUA_TSTRING)
-            lua_concat(L, 2);
-        return lua_error(L);
-    }
-    if (t->finish)
-        return t->finish(L, t->waiter);
-    return lua_gettop(L) - 1;
-}
-
-int
-task_push_none(lua_State *L, void *owner)
-{
-    (void)L, (void)owner;
-    return 0;
-}
-
-int
-task_wait(lua_State *L, struct task *t, void (*cancel)(void *), void *owner)
-{
-    return task_wait_then(L, t, cancel, NULL, owner);
-}
-
-int
-task_wait_then(lua_State *L, struct task *t, void (*cancel)(void *), int (*finish)(lua_State *, void *),
-               void *owner)
-{
-    t->waiting = true;
-    t->cancel = cancel;
-    t->finish = finish;
-    t->waiter = owner;
-    lua_settop(L, 0);
-    lua_pushlightuserdata(L, task_token());
-    return lua_yieldk(L, 1, (lua_KContext)t, after_wait);
-}
-
-void
-task_unwait(struct task *t)
-{
-    void (*cancel)(void *) = t->cancel;
-
-    if (!t->waiting)
-        return;
-    t->waiting = false;
-    t->cancel = NULL;
-    cancel(t->waiter);
-}
-
-void
-task_resume(struct task *t, int (*push)(lua_State *, void *), void *owner)
-{
-    int n;
-
-    t->waiting = false;
-    t->cancel = NULL;
-    if (!lua_checkstack(t->co, 8))
-        return;
-    lua_pushboolean(t->co, 1);
-    n = push(t->co, owner);
-    run(t, n + 1);
 }
 
 void
