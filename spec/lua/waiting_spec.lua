@@ -6,6 +6,8 @@ local process = require("support.process")
 local socket = require("socket")
 local store = require("support.store")
 
+local turn = client.turn
+
 -- Runs f as a task and the loop until it ended; returns pcall's results.
 local function run(f, ...)
    local results
@@ -79,25 +81,25 @@ describe("waiting", function()
 
    -- The places where it works; each returns what came of popd.sleep.
    local works = {
-      ["pcall"] = function() return select(2, pcall(popd.sleep, 0.001)) end,
-      ["xpcall"] = function() return select(2, xpcall(popd.sleep, print, 0.001)) end,
-      ["nested pcalls"] = function() return select(3, pcall(pcall, popd.sleep, 0.001)) end,
+      ["pcall"] = function() return select(2, pcall(turn)) end,
+      ["xpcall"] = function() return select(2, xpcall(turn, print)) end,
+      ["nested pcalls"] = function() return select(3, pcall(pcall, turn)) end,
       ["a metamethod"] = function()
-         return setmetatable({}, { __index = function() return popd.sleep(0.001) end }).x
+         return setmetatable({}, { __index = function() return turn() end }).x
       end,
       ["an operator"] = function()
-         return setmetatable({}, { __add = function() return popd.sleep(0.001) end }) + 1
+         return setmetatable({}, { __add = function() return turn() end }) + 1
       end,
       ["a comparison"] = function()
-         local mt = { __lt = function() return popd.sleep(0.001) end }
+         local mt = { __lt = function() return turn() end }
          return setmetatable({}, mt) < setmetatable({}, mt)
       end,
       ["a concatenation"] = function()
-         return setmetatable({}, { __concat = function() return popd.sleep(0.001) end }) .. "x"
+         return setmetatable({}, { __concat = function() return turn() end }) .. "x"
       end,
       ["an iterator"] = function()
          local last
-         for slept in function() return not last and popd.sleep(0.001) or nil end do
+         for slept in function() return not last and turn() or nil end do
             last = slept
          end
          return last
@@ -105,16 +107,16 @@ describe("waiting", function()
       ["__close"] = function()
          local slept
          do
-            local guard <close> = setmetatable({}, { __close = function() slept = popd.sleep(0.001) end })
+            local guard <close> = setmetatable({}, { __close = function() slept = turn() end })
             assert(guard)
          end
          return slept
       end,
-      ["table.unpack's caller"] = function() return table.unpack { popd.sleep(0.001) } end,
+      ["table.unpack's caller"] = function() return table.unpack { turn() } end,
       ["a generator by wrap"] = function()
          local generator = coroutine.wrap(function()
             for i = 1, 3 do
-               popd.sleep(0.001)
+               turn()
                coroutine.yield(i)
             end
          end)
@@ -126,9 +128,9 @@ describe("waiting", function()
       end,
       ["a coroutine by resume"] = function()
          local co = coroutine.create(function(a)
-            local slept = popd.sleep(0.001)
+            local slept = turn()
             local b = coroutine.yield(a + 1)
-            popd.sleep(0.001)
+            turn()
             return slept and b + 1
          end)
          local ok, one = coroutine.resume(co, 1)
@@ -138,18 +140,18 @@ describe("waiting", function()
       ["a coroutine in a coroutine in a pcall"] = function()
          return select(2, pcall(coroutine.wrap(function()
             return coroutine.wrap(function()
-               return select(2, pcall(popd.sleep, 0.001))
+               return select(2, pcall(turn))
             end)()
          end)))
       end,
       ["an iterator over a generator in a metamethod"] = function()
          return setmetatable({}, { __call = function()
             local last
-            for v in coroutine.wrap(function() popd.sleep(0.001) coroutine.yield(true) end) do last = v end
+            for v in coroutine.wrap(function() turn() coroutine.yield(true) end) do last = v end
             return last
          end })()
       end,
-      ["dofile's caller"] = function() return load("return (...)(0.001)")(popd.sleep) end,
+      ["dofile's caller"] = function() return load("return (...)()")(turn) end,
    }
    for place, f in pairs(works) do
       it("works in " .. place, function()
@@ -164,7 +166,7 @@ describe("waiting", function()
 
    it("in a generator that raises leaves its error", function()
       local ok, err = run(coroutine.wrap(function()
-         popd.sleep(0.001)
+         turn()
          error("kaboom")
       end))
       assert.is_false(ok)
@@ -173,24 +175,24 @@ describe("waiting", function()
 
    -- The places where it cannot; each returns the error.
    local refused = {
-      ["table.sort"] = function() table.sort({ 1, 2, 3 }, function() popd.sleep(0.001) end) end,
-      ["string.gsub"] = function() return (("x"):gsub("x", function() popd.sleep(0.001) end)) end,
+      ["table.sort"] = function() table.sort({ 1, 2, 3 }, function() turn() end) end,
+      ["string.gsub"] = function() return (("x"):gsub("x", function() turn() end)) end,
       ["require"] = function()
-         package.preload["popd.spec.waits"] = function() popd.sleep(0.001) end
+         package.preload["popd.spec.waits"] = function() turn() end
          require("popd.spec.waits")
       end,
       ["a generator inside table.sort"] = function()
-         table.sort({ 1, 2, 3 }, coroutine.wrap(function() popd.sleep(0.001) end))
+         table.sort({ 1, 2, 3 }, coroutine.wrap(function() turn() end))
       end,
       ["a coroutine inside string.gsub"] = function()
          return (("x"):gsub("x", function()
-            local ok, err = coroutine.resume(coroutine.create(function() popd.sleep(0.001) end))
+            local ok, err = coroutine.resume(coroutine.create(function() turn() end))
             return ok or error(err)
          end))
       end,
       ["a pcall inside string.gsub"] = function()
          return (("x"):gsub("x", function()
-            local _, err = pcall(popd.sleep, 0.001)
+            local _, err = pcall(turn)
             error(err)
          end))
       end,
@@ -200,7 +202,7 @@ describe("waiting", function()
          local first, err, slept
          first, err, slept = select(2, run(function()
             local ok, why = pcall(f)
-            return ok, why, popd.sleep(0.001)
+            return ok, why, turn()
          end))
          package.preload["popd.spec.waits"] = nil
          assert.is_false(first)
@@ -213,7 +215,7 @@ describe("waiting", function()
    it("in a finalizer raises there", function()
       local err
       run(function()
-         setmetatable({}, { __gc = function() err = select(2, pcall(popd.sleep, 0.001)) end })
+         setmetatable({}, { __gc = function() err = select(2, pcall(turn)) end })
          collectgarbage()
          collectgarbage()
       end)
@@ -328,7 +330,7 @@ describe("spawn", function()
       local job = popd.spawn(function()
          local guard <close> = setmetatable({}, { __close = function(_, why) closed, err = true, why end })
          assert(guard)
-         popd.sleep(1000)
+         client.never()
       end)
       popd.step(0.01)
       job:cancel()
@@ -440,7 +442,7 @@ describe("a deadline", function()
       local c, s = begin { get = function()
          local guard <close> = setmetatable({}, { __close = function() closed = true end })
          assert(guard)
-         local ok, why = pcall(popd.sleep, 1000)
+         local ok, why = pcall(client.never)
          err = why
          assert.is_false(ok)
          error(why, 0)
@@ -457,7 +459,7 @@ describe("a deadline", function()
       local tries = 0
       local c = begin { get = function()
          for _ = 1, 5 do
-            tries = tries + (pcall(popd.sleep, 1000) and 0 or 1)
+            tries = tries + (pcall(client.never) and 0 or 1)
          end
          return "a"
       end }
@@ -468,7 +470,7 @@ describe("a deadline", function()
 
    for _, name in ipairs { "lock", "stat", "size" } do
       it("of " .. name .. " refuses the login, and leaves no lock", function()
-         local c, s = begin { [name] = function() popd.sleep(1000) end }
+         local c, s = begin { [name] = function() client.never() end }
          c:command("USER joe")
          c:stopped("PASS secret")
          assert.equal(name == "lock" and 0 or 1, s.unlocks)
@@ -478,7 +480,7 @@ describe("a deadline", function()
    for _, name in ipairs { "exists", "lookup", "verify" } do
       it("of " .. name .. " refuses the login", function()
          local auth = { lookup = store.auth.lookup }
-         auth[name] = function() popd.sleep(1000) end
+         auth[name] = function() client.never() end
          local c = begin(nil, auth)
          c:command("USER joe")
          c:stopped("PASS secret")
@@ -486,7 +488,7 @@ describe("a deadline", function()
    end
 
    it("of dele is told, and unlocks once", function()
-      local c, s = begin { dele = function() popd.sleep(1000) end }
+      local c, s = begin { dele = function() client.never() end }
       c:login("joe", "secret")
       c:command("DELE 1")
       assert.equal("-ERR [SYS/TEMP] some deleted messages not removed", c:command("QUIT"))
@@ -497,7 +499,7 @@ describe("a deadline", function()
       local s, c
       c, s = begin { unlock = function()
          s.held, s.unlocks = s.held - 1, s.unlocks + 1
-         popd.sleep(1000)
+         client.never()
       end }
       c:login("joe", "secret")
       assert.equal("+OK bye", c:command("QUIT"))
@@ -519,7 +521,7 @@ describe("a deadline", function()
 
    it("of a pull cuts the connection", function()
       local c, s = begin { get = function()
-         return function() popd.sleep(1000) end
+         return function() client.never() end
       end }
       c:login("joe", "secret")
       c:send("RETR 1\r\n")
@@ -542,7 +544,7 @@ describe("a deadline", function()
       local err
       local c = begin { get = function()
          coroutine.wrap(function()
-            err = select(2, pcall(popd.sleep, 1000))
+            err = select(2, pcall(client.never))
          end)()
          return "a"
       end }
