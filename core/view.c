@@ -94,14 +94,12 @@ push_logon(lua_State *L, struct conn *c)
 static void
 push_storage(lua_State *L, struct conn *c)
 {
-    view_push(L, c);
-    lua_getiuservalue(L, -1, VALUE_STATE);
+    view_push_private(L, c);
     if (lua_istable(L, -1))
         lua_getfield(L, -1, "mbox");
     else
         lua_pushnil(L);
-    lua_replace(L, -3);
-    lua_pop(L, 1);
+    lua_remove(L, -2);
 }
 
 static void

@@ -6,7 +6,7 @@ local process = require("support.process")
 local socket = require("socket")
 local store = require("support.store")
 
-local turn = client.turn
+local pause = client.turn
 
 -- Runs f as a task and the loop until it ended; returns pcall's results.
 local function run(f, ...)
@@ -81,25 +81,25 @@ describe("waiting", function()
 
    -- The places where it works; each returns what came of popd.sleep.
    local works = {
-      ["pcall"] = function() return select(2, pcall(turn)) end,
-      ["xpcall"] = function() return select(2, xpcall(turn, print)) end,
-      ["nested pcalls"] = function() return select(3, pcall(pcall, turn)) end,
+      ["pcall"] = function() return select(2, pcall(pause)) end,
+      ["xpcall"] = function() return select(2, xpcall(pause, print)) end,
+      ["nested pcalls"] = function() return select(3, pcall(pcall, pause)) end,
       ["a metamethod"] = function()
-         return setmetatable({}, { __index = function() return turn() end }).x
+         return setmetatable({}, { __index = function() return pause() end }).x
       end,
       ["an operator"] = function()
-         return setmetatable({}, { __add = function() return turn() end }) + 1
+         return setmetatable({}, { __add = function() return pause() end }) + 1
       end,
       ["a comparison"] = function()
-         local mt = { __lt = function() return turn() end }
+         local mt = { __lt = function() return pause() end }
          return setmetatable({}, mt) < setmetatable({}, mt)
       end,
       ["a concatenation"] = function()
-         return setmetatable({}, { __concat = function() return turn() end }) .. "x"
+         return setmetatable({}, { __concat = function() return pause() end }) .. "x"
       end,
       ["an iterator"] = function()
          local last
-         for slept in function() return not last and turn() or nil end do
+         for slept in function() return not last and pause() or nil end do
             last = slept
          end
          return last
@@ -107,16 +107,16 @@ describe("waiting", function()
       ["__close"] = function()
          local slept
          do
-            local guard <close> = setmetatable({}, { __close = function() slept = turn() end })
+            local guard <close> = setmetatable({}, { __close = function() slept = pause() end })
             assert(guard)
          end
          return slept
       end,
-      ["table.unpack's caller"] = function() return table.unpack { turn() } end,
+      ["table.unpack's caller"] = function() return table.unpack { pause() } end,
       ["a generator by wrap"] = function()
          local generator = coroutine.wrap(function()
             for i = 1, 3 do
-               turn()
+               pause()
                coroutine.yield(i)
             end
          end)
@@ -128,9 +128,9 @@ describe("waiting", function()
       end,
       ["a coroutine by resume"] = function()
          local co = coroutine.create(function(a)
-            local slept = turn()
+            local slept = pause()
             local b = coroutine.yield(a + 1)
-            turn()
+            pause()
             return slept and b + 1
          end)
          local ok, one = coroutine.resume(co, 1)
@@ -140,18 +140,18 @@ describe("waiting", function()
       ["a coroutine in a coroutine in a pcall"] = function()
          return select(2, pcall(coroutine.wrap(function()
             return coroutine.wrap(function()
-               return select(2, pcall(turn))
+               return select(2, pcall(pause))
             end)()
          end)))
       end,
       ["an iterator over a generator in a metamethod"] = function()
          return setmetatable({}, { __call = function()
             local last
-            for v in coroutine.wrap(function() turn() coroutine.yield(true) end) do last = v end
+            for v in coroutine.wrap(function() pause() coroutine.yield(true) end) do last = v end
             return last
          end })()
       end,
-      ["dofile's caller"] = function() return load("return (...)()")(turn) end,
+      ["dofile's caller"] = function() return load("return (...)()")(pause) end,
    }
    for place, f in pairs(works) do
       it("works in " .. place, function()
@@ -166,7 +166,7 @@ describe("waiting", function()
 
    it("in a generator that raises leaves its error", function()
       local ok, err = run(coroutine.wrap(function()
-         turn()
+         pause()
          error("kaboom")
       end))
       assert.is_false(ok)
@@ -175,24 +175,24 @@ describe("waiting", function()
 
    -- The places where it cannot; each returns the error.
    local refused = {
-      ["table.sort"] = function() table.sort({ 1, 2, 3 }, function() turn() end) end,
-      ["string.gsub"] = function() return (("x"):gsub("x", function() turn() end)) end,
+      ["table.sort"] = function() table.sort({ 1, 2, 3 }, function() pause() end) end,
+      ["string.gsub"] = function() return (("x"):gsub("x", function() pause() end)) end,
       ["require"] = function()
-         package.preload["popd.spec.waits"] = function() turn() end
+         package.preload["popd.spec.waits"] = function() pause() end
          require("popd.spec.waits")
       end,
       ["a generator inside table.sort"] = function()
-         table.sort({ 1, 2, 3 }, coroutine.wrap(function() turn() end))
+         table.sort({ 1, 2, 3 }, coroutine.wrap(function() pause() end))
       end,
       ["a coroutine inside string.gsub"] = function()
          return (("x"):gsub("x", function()
-            local ok, err = coroutine.resume(coroutine.create(function() turn() end))
+            local ok, err = coroutine.resume(coroutine.create(function() pause() end))
             return ok or error(err)
          end))
       end,
       ["a pcall inside string.gsub"] = function()
          return (("x"):gsub("x", function()
-            local _, err = pcall(turn)
+            local _, err = pcall(pause)
             error(err)
          end))
       end,
@@ -202,7 +202,7 @@ describe("waiting", function()
          local first, err, slept
          first, err, slept = select(2, run(function()
             local ok, why = pcall(f)
-            return ok, why, turn()
+            return ok, why, pause()
          end))
          package.preload["popd.spec.waits"] = nil
          assert.is_false(first)
@@ -215,7 +215,7 @@ describe("waiting", function()
    it("in a finalizer raises there", function()
       local err
       run(function()
-         setmetatable({}, { __gc = function() err = select(2, pcall(turn)) end })
+         setmetatable({}, { __gc = function() err = select(2, pcall(pause)) end })
          collectgarbage()
          collectgarbage()
       end)
