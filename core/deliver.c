@@ -300,18 +300,40 @@ take_command(lua_State *L, struct conn *c)
 
 static const struct step step_command = {"command", push_command, take_command, step_fail_command};
 
+/* Pushes the storage that the session's table at 2 has, and its `get`.  False: of one that is
+ * no plain table, or has a `top` of its own that is asked for, the task has to ask. */
+static bool
+push_get(lua_State *L, const struct conn *c)
+{
+    if (lua_getfield(L, 2, "storage") != LUA_TTABLE || lua_getmetatable(L, -1))
+        return false;
+    if (c->session.command.verb == VERB_TOP && lua_getfield(L, 3, "top") != LUA_TNIL)
+        return false;
+    lua_getfield(L, 3, "get");
+    return true;
+}
+
 /* Runs protected: what a storage of ours offers in place of its `get` runs no script and
- * does not wait, so that it needs no task. */
+ * does not wait, so that it needs no task.  The back end notes it in the session's table,
+ * where it is good as long as `get` is the same. */
 static int
 call_open(lua_State *L)
 {
     struct conn *c = lua_touserdata(L, 1);
     struct maillist_file file;
 
-    lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
-    lua_getfield(L, -1, "place");
     view_push_private(L, c);
-    lua_call(L, 1 + push_message(L, c), 2);
+    if (!lua_istable(L, 2) || !push_get(L, c))
+        return 0;
+    lua_getfield(L, 2, "get");
+    if (!lua_rawequal(L, -1, -2)) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
+        lua_getfield(L, -1, "place");
+        lua_pushvalue(L, 2);
+        lua_call(L, 1, 0);
+    }
+    lua_getfield(L, 2, "list");
+    lua_getfield(L, 2, "dir");
     if (maillist_open_file(L, -2, c->session.number, -1, c->host->dirs, &file) && file.fd >= 0)
         c->source = source_of_file(file.fd, file.octets);
     return 0;

@@ -187,7 +187,7 @@ maillist_open_file(lua_State *L, int list, uint64_t number, int dir, struct dirs
     const char *below = lua_tolstring(L, dir, &len);
     char path[PATH_MAX];
 
-    if (!l || !below || !l->names || number < 1 || number > l->names->count)
+    if (!l || !below || !l->names || !l->serves || number < 1 || number > l->names->count)
         return false;
     row = &l->names->rows[number - 1];
     if (!mailname_is_known(row) || !write_path(path, below, len, l->names, row))

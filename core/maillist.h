@@ -24,6 +24,7 @@ struct maillist {
     uint32_t stale, wrong; /* of the index */
     uint64_t stamp;        /* of the Maildir that it is all of, see mailscan_stamp; 0: it is not */
     uint64_t cost;         /* octets that were read */
+    bool serves;           /* a session has it, and the files are called so as far as is known */
     struct dirs *dirs;     /* borrowed; NULL: no message was opened yet */
     uint64_t key;          /* there, of new; that of cur is one more */
 };
@@ -61,8 +62,8 @@ struct maillist_file {
 };
 
 /* Opens a message, by its number, of the list at an index below the Maildir whose path is
- * at another; no symbolic link.  False: there is no such list or message, or its
- * size is not known. */
+ * at another; no symbolic link.  False: there is no such list or message, the list does
+ * not serve, or the size is not known. */
 bool maillist_open_file(lua_State *L, int list, uint64_t number, int dir, struct dirs *dirs,
                         struct maillist_file *file);
 

@@ -72,6 +72,7 @@ take_scan(struct maillist *l, struct mailscan *s)
         .stale = s->stale,
         .wrong = s->wrong,
         .stamp = s->stamp,
+        .serves = !s->names_only,
     };
     if (s->names_only || knows_all(l->names)) {
         free(l->names->inodes);
@@ -154,7 +155,8 @@ l_scan(lua_State *L)
 /* What Lua has beside a list's names, in whose tables it is kept: octets, of short names. */
 #define BESIDE 600
 
-/* keep(list) -> octets that it takes; nil: what it tells may not be told again */
+/* keep(list) -> octets that it takes; nil: what it tells may not be told again.  Until it is
+ * found to be current it serves nobody. */
 static int
 l_keep(lua_State *L)
 {
@@ -173,13 +175,14 @@ l_keep(lua_State *L)
     return 1;
 }
 
-/* is_current(list, dir): nothing came, went or was renamed since */
+/* is_current(list, dir): nothing came, went or was renamed since; then it serves again */
 static int
 l_is_current(lua_State *L)
 {
-    const struct maillist *l = maillist_check(L, 1);
+    struct maillist *l = maillist_check(L, 1);
 
-    lua_pushboolean(L, l->stamp != 0 && mailscan_stamp(fs_check_path(L, 2)) == l->stamp);
+    l->serves = l->stamp != 0 && mailscan_stamp(fs_check_path(L, 2)) == l->stamp;
+    lua_pushboolean(L, l->serves);
     return 1;
 }
 
@@ -273,10 +276,11 @@ l_follow_gc(lua_State *L)
 static int
 l_follow(lua_State *L)
 {
-    const struct maillist *l = maillist_check(L, 1), *now = maillist_check(L, 2);
+    struct maillist *l = maillist_check(L, 1), *now = maillist_check(L, 2);
     struct follow *f;
 
     luaL_argcheck(L, now->names->keys, 2, "a list of names only expected");
+    l->serves = false; /* the files may be called otherwise */
     f = lua_newuserdatauv(L, sizeof *f, 1);
     *f = (struct follow){
         .off = {.work = work_follow, .finish = finish_follow, .clear = clear_follow, .owner = f},

@@ -282,16 +282,13 @@ function backend.steps(site)
       return lines
    end
 
-   -- Where the core finds the message by itself, it does not ask for it.  This is no task: of a storage's table that
-   -- is no plain one a script could run here.
-   function steps.place(st, _, lines)
-      local storage = st.storage
-      if getmetatable(storage) ~= nil or lines and storage.top then
-         return nil
-      end
-      local place = lists.of(storage.get)
+   -- Notes where the core finds the messages by itself, as long as `get` is what it is now.  This is no task, and
+   -- runs nothing of a script.
+   function steps.place(st)
+      local place = lists.of(st.storage.get)
+      st.get, st.list, st.dir = st.storage.get, nil, nil
       if place then
-         return place(st.mbox)
+         st.list, st.dir = place(st.mbox)
       end
    end
 

@@ -375,7 +375,7 @@ function maildir.new(options)
    -- What a script's own `lock` or `scan` has made impossible, `get` complains of.
    lists.offer(storage.get, function(mbox)
       local session = sessions[mbox]
-      if session and not rawget(session, "now") then
+      if session then
          return session.list, session.dir
       end
    end)

@@ -246,6 +246,29 @@ describe("popd.maildir, served,", function()
       assert.equal(2, asked)
    end)
 
+   it("goes by what the storage's table has at each command", function()
+      local storage, get, asked = nil, nil, {}
+      fill()
+      local c = client.login(serve({}, function(made)
+         storage, get = made, made.get
+      end))
+      local function own(mbox, id, ...)
+         asked[#asked + 1] = type(...) == "number" and "top" or "get"
+         return get(mbox, id)
+      end
+      for _, case in ipairs {
+         { "RETR 1", {}, "" }, { "RETR 1", { get = own }, "get" }, { "TOP 1 1", { get = own }, "get" },
+         { "RETR 1", {}, "" }, { "TOP 1 1", {}, "" }, { "RETR 1", { top = own }, "" },
+         { "TOP 1 1", { top = own }, "top" }, { "TOP 1 1", {}, "" }, { "RETR 1", { get = own, top = own }, "get" },
+      } do
+         asked, storage.get, storage.top = {}, case[2].get or get, case[2].top
+         assert.equal("a\r\n", (c:fetch(case[1])))
+         assert.equal(case[3], table.concat(asked, " "))
+      end
+      setmetatable(storage, {})
+      assert.equal("a\r\n", (c:fetch("RETR 1")))
+   end)
+
    it("runs nothing of a script's without a task, whatever a metatable hides", function()
       fill()
       local calls, apart = 0, 0

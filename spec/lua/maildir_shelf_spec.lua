@@ -1,4 +1,5 @@
 -- What a session learned of a Maildir serves the next one, as long as nothing has changed there.
+local client = require("spec.support.client")
 local files = require("spec.support.files")
 local core = require("popd.core")
 local fs = require("popd.fs")
@@ -88,6 +89,7 @@ describe("a Maildir's list that is kept", function()
       for _, case in ipairs(cases) do
          make(case.name)
       end
+      make("given")
       for i = 1, MANY do
          fs.mkdir(path(i))
          fs.mkdir(path(i .. "/new"))
@@ -160,6 +162,21 @@ describe("a Maildir's list that is kept", function()
       local before = #fs.scandir("/proc/self/fd")
       session(storage_of {}, "still")
       assert.equal(before, #fs.scandir("/proc/self/fd"))
+   end)
+
+   it("serves no client whose maildrop a script has given back meanwhile", function()
+      local storage = storage_of {}
+      local auth = { lookup = function(name) return "{PLAIN}secret", name end }
+      local c = client.login(client.server { auth = auth, storage = storage }, "given")
+      assert.equal("a\r\n", (c:fetch("RETR 1")))
+      storage.unlock("given")
+      assert.matches("^%-ERR %[SYS/TEMP%]", c:command("RETR 1"))
+      assert.equal(1, #client.logged("maildrop 'given' is not locked"))
+      readings = 0
+      assert.is_true(storage.lock("given"))
+      assert.equal("a\r\n", (c:fetch("RETR 1")))
+      assert.equal(0, readings)
+      client.finish()
    end)
 
    it("is counted with what it takes beside its names", function()
