@@ -170,6 +170,15 @@ put(char *out, size_t room, size_t used, struct slice s)
     return used + n;
 }
 
+/* How much of a text goes before the next '%'; one at the start stands for itself. */
+static size_t
+plain_part(const char *at, const char *end)
+{
+    const char *next = memchr(at + 1, '%', (size_t)(end - at) - 1);
+
+    return (size_t)((next ? next : end) - at);
+}
+
 size_t
 texts_fill(char *out, size_t room, struct slice text, const struct slice *values, size_t n)
 {
@@ -178,9 +187,10 @@ texts_fill(char *out, size_t room, struct slice text, const struct slice *values
 
     while (at < end) {
         bool place = is_place(at, end, n, &value);
+        size_t len = place ? 2 : plain_part(at, end);
 
-        used = put(out, room, used, place ? values[value] : (struct slice){at, 1});
-        at += place ? 2 : 1;
+        used = put(out, room, used, place ? values[value] : (struct slice){at, len});
+        at += len;
     }
     return used;
 }
