@@ -84,12 +84,6 @@ buf_add(struct buf *b, const void *bytes, size_t n)
     b->len += n;
 }
 
-void
-buf_puts(struct buf *b, const char *s)
-{
-    buf_add(b, s, strlen(s));
-}
-
 /* Prints into `room` octets at the end.  Returns how many it wants, with NUL. */
 static size_t
 print(struct buf *b, size_t room, const char *format, va_list args)

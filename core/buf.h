@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 /* Zeroed, it is an empty buffer that owns nothing. */
 struct buf {
@@ -32,8 +33,13 @@ char *buf_reserve(struct buf *b, size_t n);
 /* Appends n bytes. */
 void buf_add(struct buf *b, const void *bytes, size_t n);
 
-/* Appends a string that ends with NUL. */
-void buf_puts(struct buf *b, const char *s);
+/* Appends a string that ends with NUL.  Here, where the compiler knows the length of
+ * most. */
+static inline void
+buf_puts(struct buf *b, const char *s)
+{
+    buf_add(b, s, strlen(s));
+}
 
 /* Appends what printf would print; never a client's bytes as the format. */
 void buf_printf(struct buf *b, const char *format, ...)

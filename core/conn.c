@@ -97,7 +97,7 @@ conn_flush(struct conn *c)
 {
     if (has_nothing_to_send(c) || c->gone)
         return true;
-    switch (outq_flush(&c->out, &c->stream, c->untaken, has_more_to_say(c))) {
+    switch (outq_flush(&c->out, &c->stream, c->untaken, has_more_to_say(c), &c->host->spare)) {
     case STREAM_OK:
         if (c->blocked_at > 0)
             c->active = loop_now();

@@ -59,7 +59,8 @@ struct conn_host {
         bool connect, retrieved, quit, disconnect;
     } hooks;
     struct buf scratch; /* a reply on its way into a queue */
-    char *piece;        /* CONN_PIECE octets on their way, of a file or from a client */
+    struct outq_spare spare;
+    char *piece; /* CONN_PIECE octets on their way, of a file or from a client */
     /* The client's address is known: NULL, or why it may not come in. */
     const char *(*admit)(void *owner, struct conn *c);
     void (*gone)(void *owner, struct conn *c); /* about to be freed */

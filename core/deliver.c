@@ -42,7 +42,7 @@ make_room(struct conn *c)
     uint64_t octets = maildrop_octets(&c->session.maildrop, (size_t)c->session.number);
     size_t first = octets < CONN_PIECE ? (size_t)octets : octets == MAILDROP_UNKNOWN ? 0 : CONN_PIECE;
 
-    return outq_room(&c->out, REPLY_MAX + DOTSTUFF_MAX(first) + DOTSTUFF_END_MAX) != NULL;
+    return outq_room(&c->out, REPLY_MAX + DOTSTUFF_MAX(first) + DOTSTUFF_END_MAX, &c->host->spare) != NULL;
 }
 
 static void
@@ -300,22 +300,37 @@ take_command(lua_State *L, struct conn *c)
 
 static const struct step step_command = {"command", push_command, take_command, step_fail_command};
 
-/* Pushes the storage that the session's table at 2 has, and its `get`.  False: of one that is
- * no plain table, or has a `top` of its own that is asked for, the task has to ask. */
+/* What steps.place notes in the session's table. */
+enum { PLACE_STORAGE = 1, PLACE_GET, PLACE_LIST, PLACE_DIR };
+
+/* Whether that is good still: of a storage that is a plain table, without a `top` of its own
+ * if that is asked for, and whose `get` is the one that it was noted of. */
 static bool
-push_get(lua_State *L, const struct conn *c)
+is_placed(lua_State *L, const struct conn *c)
 {
-    if (lua_getfield(L, 2, "storage") != LUA_TTABLE || lua_getmetatable(L, -1))
+    lua_settop(L, 2);
+    if (lua_rawgeti(L, 2, PLACE_STORAGE) != LUA_TTABLE || lua_getmetatable(L, 3))
         return false;
     if (c->session.command.verb == VERB_TOP && lua_getfield(L, 3, "top") != LUA_TNIL)
         return false;
+    lua_rawgeti(L, 2, PLACE_GET);
     lua_getfield(L, 3, "get");
-    return true;
+    return lua_rawequal(L, -1, -2);
+}
+
+/* Has it noted anew.  False: there is nothing to note. */
+static bool
+place(lua_State *L, const struct conn *c)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
+    lua_getfield(L, -1, "place");
+    lua_pushvalue(L, 2);
+    lua_call(L, 1, 0);
+    return is_placed(L, c);
 }
 
 /* Runs protected: what a storage of ours offers in place of its `get` runs no script and
- * does not wait, so that it needs no task.  The back end notes it in the session's table,
- * where it is good as long as `get` is the same. */
+ * does not wait, so that it needs no task. */
 static int
 call_open(lua_State *L)
 {
@@ -323,17 +338,10 @@ call_open(lua_State *L)
     struct maillist_file file;
 
     view_push_private(L, c);
-    if (!lua_istable(L, 2) || !push_get(L, c))
+    if (!lua_istable(L, 2) || !(is_placed(L, c) || place(L, c)))
         return 0;
-    lua_getfield(L, 2, "get");
-    if (!lua_rawequal(L, -1, -2)) {
-        lua_rawgetp(L, LUA_REGISTRYINDEX, c->host);
-        lua_getfield(L, -1, "place");
-        lua_pushvalue(L, 2);
-        lua_call(L, 1, 0);
-    }
-    lua_getfield(L, 2, "list");
-    lua_getfield(L, 2, "dir");
+    lua_rawgeti(L, 2, PLACE_LIST);
+    lua_rawgeti(L, 2, PLACE_DIR);
     if (maillist_open_file(L, -2, c->session.number, -1, c->host->dirs, &file) && file.fd >= 0)
         c->source = source_of_file(file.fd, file.octets);
     return 0;

@@ -5,6 +5,7 @@
 
 #define BATCH_MAX 16384 /* what is put together for one write */
 #define CHUNK_MIN 2000  /* a few replies; with malloc's own head just under 2 KiB */
+#define SPARE_MAX 20000 /* a message of 8 KiB, had it nothing but LFs */
 
 struct outq_chunk {
     struct outq_chunk *next;
@@ -24,16 +25,58 @@ outq_clear(struct outq *q)
     *q = (struct outq){0};
 }
 
+void
+outq_spare_clear(struct outq_spare *spare)
+{
+    free(spare->chunk);
+    spare->chunk = NULL;
+}
+
+/* Not for a few replies: whoever does not read them would hold more than they need. */
 static struct outq_chunk *
-add_chunk(struct outq *q, size_t cap)
+take_spare(struct outq_spare *spare, size_t cap)
+{
+    struct outq_chunk *chunk = spare ? spare->chunk : NULL;
+
+    if (!chunk || cap <= CHUNK_MIN || chunk->cap < cap)
+        return NULL;
+    spare->chunk = NULL;
+    return chunk;
+}
+
+/* The bigger one stays. */
+static void
+give_chunk(struct outq_chunk *chunk, struct outq_spare *spare)
+{
+    if (spare && chunk->cap <= SPARE_MAX && (!spare->chunk || spare->chunk->cap < chunk->cap)) {
+        free(spare->chunk);
+        spare->chunk = chunk;
+    } else {
+        free(chunk);
+    }
+}
+
+static struct outq_chunk *
+new_chunk(size_t cap)
 {
     struct outq_chunk *chunk = malloc(sizeof *chunk + cap);
 
+    if (chunk)
+        chunk->cap = cap;
+    return chunk;
+}
+
+static struct outq_chunk *
+add_chunk(struct outq *q, size_t cap, struct outq_spare *spare)
+{
+    struct outq_chunk *chunk = take_spare(spare, cap);
+
+    if (!chunk)
+        chunk = new_chunk(cap);
     if (!chunk)
         return NULL;
     chunk->next = NULL;
     chunk->start = chunk->end = 0;
-    chunk->cap = cap;
     if (q->last)
         q->last->next = chunk;
     else
@@ -42,12 +85,12 @@ add_chunk(struct outq *q, size_t cap)
 }
 
 char *
-outq_room(struct outq *q, size_t n)
+outq_room(struct outq *q, size_t n, struct outq_spare *spare)
 {
     struct outq_chunk *chunk = q->last;
 
     if (!chunk || chunk->cap - chunk->end < n)
-        chunk = add_chunk(q, n > CHUNK_MIN ? n : CHUNK_MIN);
+        chunk = add_chunk(q, n > CHUNK_MIN ? n : CHUNK_MIN, spare);
     return chunk ? chunk->data + chunk->end : NULL;
 }
 
@@ -68,7 +111,7 @@ outq_take_back(struct outq *q, size_t n)
 bool
 outq_add(struct outq *q, const void *bytes, size_t n)
 {
-    char *room = n ? outq_room(q, n) : NULL;
+    char *room = n ? outq_room(q, n, NULL) : NULL;
 
     if (n == 0)
         return true;
@@ -80,19 +123,19 @@ outq_add(struct outq *q, const void *bytes, size_t n)
 }
 
 static void
-drop_first(struct outq *q)
+drop_first(struct outq *q, struct outq_spare *spare)
 {
     struct outq_chunk *chunk = q->first;
 
     q->first = chunk->next;
     if (!q->first)
         q->last = NULL;
-    free(chunk);
+    give_chunk(chunk, spare);
 }
 
-/* n bytes are sent: chunks that are done with are freed. */
+/* n bytes are sent: chunks that are done with are given back. */
 static void
-pass(struct outq *q, size_t n)
+pass(struct outq *q, size_t n, struct outq_spare *spare)
 {
     q->pending -= n;
     while (q->first) {
@@ -103,7 +146,7 @@ pass(struct outq *q, size_t n)
         n -= part;
         if (chunk->start < chunk->end)
             return;
-        drop_first(q);
+        drop_first(q, spare);
     }
 }
 
@@ -134,7 +177,7 @@ is_due(size_t n, size_t batch, bool more)
 }
 
 enum stream_status
-outq_flush(struct outq *q, struct stream *s, size_t keep, bool more)
+outq_flush(struct outq *q, struct stream *s, size_t keep, bool more, struct outq_spare *spare)
 {
     char room[BATCH_MAX];
     size_t batch = stream_batch(s) < BATCH_MAX ? stream_batch(s) : BATCH_MAX;
@@ -144,13 +187,13 @@ outq_flush(struct outq *q, struct stream *s, size_t keep, bool more)
         const char *bytes;
         enum stream_status status;
 
-        pass(q, 0); /* room that nothing was written to */
+        pass(q, 0, spare); /* room that nothing was written to */
         bytes = gather(q, room, batch, &len);
         len = len < left ? len : left;
         status = stream_write(s, bytes, len, is_due(left - len, batch, more), &put);
         if (status != STREAM_OK)
             return status;
-        pass(q, put);
+        pass(q, put, spare);
     }
     return STREAM_OK;
 }

@@ -34,7 +34,7 @@ is_silent(struct conn *c)
 static bool
 feed(struct conn *c, const char *bytes, size_t n)
 {
-    char *room = outq_room(&c->out, DOTSTUFF_MAX(n) + DOTSTUFF_END_MAX);
+    char *room = outq_room(&c->out, DOTSTUFF_MAX(n) + DOTSTUFF_END_MAX, &c->host->spare);
 
     if (!room)
         return fail_message(c, "out of memory");
@@ -49,7 +49,7 @@ feed(struct conn *c, const char *bytes, size_t n)
 static bool
 end_message(struct conn *c)
 {
-    char *room = outq_room(&c->out, DOTSTUFF_END_MAX);
+    char *room = outq_room(&c->out, DOTSTUFF_END_MAX, &c->host->spare);
 
     if (!room)
         return fail_message(c, "out of memory");

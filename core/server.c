@@ -372,6 +372,7 @@ l_gc(lua_State *L)
     }
     alarm_stop(&s->pause);
     buf_clear(&s->host.scratch);
+    outq_spare_clear(&s->host.spare);
     free(s->host.piece);
     settings_clear(&s->settings);
     s->host.piece = NULL;

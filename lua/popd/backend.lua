@@ -21,6 +21,9 @@ local backend = {}
 local GONE = "this message is not there any more"
 local DELAY_MAX = 30 -- seconds; what failure_delay grows to
 
+-- By these the core finds in a session's table what `steps.place` has noted there.
+local STORAGE, GET, LIST, DIR = 1, 2, 3, 4
+
 -- Locks -------------------------------------------------------------------
 
 -- Who has it comes third: a second value is a fault's.
@@ -282,13 +285,17 @@ function backend.steps(site)
       return lines
    end
 
-   -- Notes where the core finds the messages by itself, as long as `get` is what it is now.  This is no task, and
-   -- runs nothing of a script.
+   -- Notes where the core finds the messages by itself, as long as the storage's `get` is what it is now.  This is
+   -- no task: of a storage's table that is no plain one a script could run here.
    function steps.place(st)
-      local place = lists.of(st.storage.get)
-      st.get, st.list, st.dir = st.storage.get, nil, nil
-      if place then
-         st.list, st.dir = place(st.mbox)
+      local storage = st.storage
+      if getmetatable(storage) == nil then
+         local of = lists.of(storage.get)
+         st[STORAGE], st[GET] = storage, storage.get
+         st[LIST], st[DIR] = nil, nil
+         if of then
+            st[LIST], st[DIR] = of(st.mbox)
+         end
       end
    end
 
