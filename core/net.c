@@ -16,6 +16,16 @@
 
 static const uint8_t v4_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
+/* Whom it accepts has that from it.  A reply is one write: there is nothing to gather, and
+ * Nagle's rule would hold it for 40 ms. */
+static void
+send_at_once(int fd)
+{
+    int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* a Unix socket needs none */
+}
+
 static int
 listen_on(const struct sockaddr *address, socklen_t len, const char **why)
 {
@@ -26,6 +36,8 @@ listen_on(const struct sockaddr *address, socklen_t len, const char **why)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (fd >= 0 && address->sa_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (fd >= 0)
+        send_at_once(fd);
     if (fd >= 0 && bind(fd, address, len) == 0 && listen(fd, SOMAXCONN) == 0)
         return fd;
     *why = strerror(errno);
@@ -115,6 +127,7 @@ net_adopt(int fd, const char **why)
     }
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    send_at_once(fd);
     return true;
 }
 
@@ -150,14 +163,11 @@ net_accept(int fd, struct net_address *peer)
 {
     struct sockaddr_storage from = {0};
     socklen_t len = sizeof from;
-    int on = 1;
     int client = accept4(fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (client < 0)
         return -1;
     take_address(peer, &from);
-    if (!peer->local) /* a reply is one write: nothing to gather, and Nagle would hold it 40 ms */
-        setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return client;
 }
 

@@ -1,6 +1,8 @@
 local client = require("support.client")
 local files = require("support.files")
+local fs = require("popd.fs")
 local popd = require("popd")
+local socket = require("socket")
 local store = require("support.store")
 
 local dir
@@ -54,6 +56,47 @@ describe("listen", function()
       server:up()
       assert.equal(5, #client.logged(" listening "))
    end)
+
+   -- The sockets of this process, by descriptor, and whether each sends at once.
+   local function sockets()
+      local found, look = {}, socket.tcp()
+      local own = look:getfd()
+      for _, name in ipairs(fs.scandir("/proc/self/fd")) do
+         look:setfd(math.tointeger(tonumber(name)))
+         found[name] = look:getoption("tcp-nodelay")
+      end
+      look:setfd(own)
+      look:close()
+      return found
+   end
+
+   for name, listening in pairs {
+      ["a port"] = function()
+         return client.server():cget("port")
+      end,
+      ["a port of both families"] = function()
+         return client.server():listen { port = 0 }.port
+      end,
+      ["a descriptor"] = function()
+         local given = assert(socket.bind("127.0.0.1", 0))
+         local server = client.server { socket = popd.listen.fd(given:getfd()) }
+         given:setfd(-1)
+         return server:cget("port")
+      end,
+   } do
+      it("has no reply wait for the client's acknowledgment: " .. name, function()
+         local port, n = listening(), 0
+         local before = sockets()
+         client.connect(port)
+         for fd, at_once in pairs(sockets()) do
+            if before[fd] == nil then
+               assert.is_true(at_once)
+               n = n + 1
+            end
+         end
+         assert.equal(2, n) -- the client's and the server's
+      end)
+   end
 
    it("gives a listener that closes for good", function()
       local server = client.server()
@@ -112,14 +155,14 @@ describe("a descriptor", function()
    after_each(finish)
 
    it("that listens already is served", function()
-      local socket = assert(require("socket").bind("127.0.0.1", 0))
-      local _, port = socket:getsockname()
-      local server = store.server({ "a" }, { socket = popd.listen.fd(socket:getfd()) })
+      local given = assert(socket.bind("127.0.0.1", 0))
+      local _, port = given:getsockname()
+      local server = store.server({ "a" }, { socket = popd.listen.fd(given:getfd()) })
       assert.equal(tonumber(port), server:cget("port"))
       client.login(tonumber(port))
       server:destroy()
-      socket:setfd(-1)
-      socket:close()
+      given:setfd(-1)
+      given:close()
    end)
 
    for _, bad in ipairs { 987654, -1, 0 } do
