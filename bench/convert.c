@@ -52,16 +52,23 @@ convert_lines(struct convert *c, const char *in, size_t n, char *out)
     return (size_t)(to - out);
 }
 
+static size_t
+convert_end(const struct convert *c, char *out)
+{
+    const char *end = c->inside ? "\r\n.\r\n" : ".\r\n";
+
+    memcpy(out, end, strlen(end));
+    return strlen(end);
+}
+
 size_t
 convert_next(struct convert *c, char *in, char *out)
 {
     ssize_t got = c->ended ? 0 : read(c->fd, in, CONVERT_PIECE);
+    size_t n = got > 0 ? convert_lines(c, in, (size_t)got, out) : 0;
 
-    if (got > 0)
-        return convert_lines(c, in, (size_t)got, out);
-    if (c->ended)
-        return 0;
-    c->ended = true;
-    memcpy(out, c->inside ? "\r\n.\r\n" : ".\r\n", c->inside ? 5 : 3);
-    return c->inside ? 5 : 3;
+    if (c->ended || got == CONVERT_PIECE)
+        return n;
+    c->ended = true; /* the file's end: of a small message all is one piece */
+    return n + convert_end(c, out + n);
 }
