@@ -22,9 +22,9 @@ struct maillist {
     uint32_t followed;               /* of `of` */
     uint32_t learned_count, room;
     uint32_t stale, wrong; /* of the index */
+    bool serves;           /* a session has it, and the files are called so as far as is known */
     uint64_t stamp;        /* of the Maildir that it is all of, see mailscan_stamp; 0: it is not */
     uint64_t cost;         /* octets that were read */
-    bool serves;           /* a session has it, and the files are called so as far as is known */
     struct dirs *dirs;     /* borrowed; NULL: no message was opened yet */
     uint64_t key;          /* there, of new; that of cur is one more */
 };
