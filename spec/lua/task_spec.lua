@@ -96,12 +96,12 @@ describe("a task", function()
       local ended = 0
       local a, b
       a = popd.spawn(function()
-         popd.sleep(0.002)
+         client.turn()
          b:cancel()
          ended = ended + 1
       end)
       b = popd.spawn(function()
-         popd.sleep(0.002)
+         client.turn()
          a:cancel()
          ended = ended + 1
       end)

@@ -362,7 +362,7 @@ describe("spawn", function()
       local n = 0
       for _ = 1, 500 do
          popd.spawn(function()
-            popd.sleep(0.01)
+            client.turn()
             n = n + 1
          end)
       end

@@ -51,11 +51,24 @@ describe("the idle timeout", function()
    end)
 
    it("does not run while a callback works", function()
-      local c = client.login((store.server({ "a" }, { idle_timeout = 0.1 }, { get = function()
-         popd.sleep(0.3)
-         return "a"
-      end })))
-      assert.equal("a\r\n", (c:fetch("RETR 1")))
+      local wait, go_on = client.gate()
+      local works = false
+      local server = store.server({ "a" }, { idle_timeout = 0.1 }, {
+         lock = function() return true end, unlock = function() end,
+         get = function()
+            works = true
+            wait()
+            return "a"
+         end,
+      })
+      local c = client.login(server)
+      c:send("RETR 1\r\n")
+      client.wait_for("the callback", function() return works end)
+      assert.is_true(client.login(server):closed()) -- it came later, and its time is up
+      go_on()
+      assert.matches("^%+OK", c:line())
+      assert.equal("a", c:line())
+      assert.equal(".", c:line())
       assert.equal("+OK", c:command("NOOP"))
    end)
 
