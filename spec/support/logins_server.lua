@@ -1,6 +1,7 @@
 -- The servers that clients log in to, for logins.lua: DIR COUNT.  In DIR are the
 -- messages 1 to COUNT and the certificates; each login becomes a line in
 -- DIR/logins before the client is answered, and so does each message fetched.
+local core = require("popd.core")
 local popd = require("popd")
 
 local dir, count = arg[1], math.tointeger(tonumber(arg[2]))
@@ -59,7 +60,19 @@ local function tell(lines)
    file:close()
 end
 
+-- Those that are there; once there is none, whoever waits for that is told.
+local present, all_gone = {}, nil
+
 local on = {
+   connect = function(conn)
+      present[conn] = true
+   end,
+   disconnect = function(conn)
+      present[conn] = nil
+      if all_gone and not next(present) then
+         all_gone:fire()
+      end
+   end,
    login = function(conn, _, mechanism)
       conn.data.mechanism = mechanism
    end,
@@ -106,14 +119,6 @@ for _, mode in ipairs { "stls", "tls" } do
    serve("unbound", mode, unbound)
 end
 
-local function connections()
-   local n = 0
-   for _, server in ipairs(servers) do
-      n = n + #server:conn_list()
-   end
-   return n
-end
-
 -- Whoever asks is answered once all clients have gone.
 popd.new("control", {
    address = "127.0.0.1",
@@ -122,8 +127,10 @@ popd.new("control", {
       XQUIET = {
          states = "auth",
          run = function()
-            while connections() > 0 do
-               popd.sleep(0.005)
+            if next(present) then
+               all_gone = core.latch()
+               all_gone:wait()
+               all_gone = nil
             end
             return "quiet"
          end,
